@@ -1,0 +1,199 @@
+"""The one YAML file, checked: frozen models, and an unknown key is an error with a suggestion."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from wsi_pipeline.errors import ConfigError
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Mpp = Annotated[float, Field(ge=0.05, le=20)]
+
+ImageType = Literal["brightfield_h_e", "brightfield_h_dab", "brightfield_other", "fluorescence", "other", "unset"]
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, and no unknown key."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Cohort(Section):
+    """Which slides.
+
+    `slides` holds globs, paths and fsspec URLs; `manifest` a CSV or Parquet with `slide_id, uri, mpp,
+    patient, site, scanner`. `mpp` (µm/px) replaces what the files say: one number for all slides, or a
+    mapping from slide id, file name or glob to a number.
+    """
+
+    slides: tuple[str, ...] = ()
+    manifest: str | None = None
+    mpp: Mpp | dict[str, Mpp] | None = None
+
+    @field_validator("slides", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _something_to_do(self) -> Cohort:
+        if not self.slides and self.manifest is None:
+            raise ValueError("give `slides` (globs, paths or URLs) or a `manifest`")
+        return self
+
+
+class Model(Section):
+    """Which model, and how it runs.
+
+    `path` is a model folder (`card.json` + weights) or `baseline:stain-density`.
+    """
+
+    path: str
+    device: str = "auto"
+    runtime: Literal["auto", "torch", "openvino"] = "auto"
+    classes: tuple[str, ...] | None = Field(
+        default=None, description="classes that the model must have, so that a wrong card is found before the run"
+    )
+
+
+class Tissue(Section):
+    """The tissue mask; lengths in µm. See `wsi_pipeline.slides.tissue`."""
+
+    mpp: Positive = 8.0
+    min_area_um2: NonNegative = 20_000.0
+    max_hole_um2: NonNegative = 20_000.0
+    margin_um: NonNegative = 32.0
+
+
+class Inference(Section):
+    """The engine. Only `mpp` can change a result; the rest is about speed and memory."""
+
+    mpp: Mpp | None = None
+    block: Annotated[int, Field(ge=256, le=16_384, multiple_of=128)] = 2048
+    window: Annotated[int, Field(ge=128, le=4096, multiple_of=128)] = 768
+    scheduler: str | None = None
+    workers: Annotated[int, Field(ge=1, le=256)] | None = None
+    retries: Annotated[int, Field(ge=0, le=10)] = 2
+
+
+class Regions(Section):
+    """From probability map to polygons; areas in µm², lengths in µm."""
+
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    min_area_um2: NonNegative = 2_000.0
+    min_hole_um2: NonNegative = 1_000.0
+    simplify_um: NonNegative = 0.5
+    contour_downsample: Annotated[int, Field(ge=1, le=16)] = 2
+
+
+class Review(Section):
+    """Review tiles, and how corrections and time are read."""
+
+    tile_um: Positive = 256.0
+    max_tiles: Annotated[int, Field(ge=0, le=2000)] = 40
+    tolerance_um: Positive = 2.0
+    idle_s: Positive = 300.0
+
+
+class Handout(Section):
+    """How the QuPath project is written.
+
+    `slide_uris` maps URI prefixes to what the pathologist's machine sees (`s3://b/` to `file:///Z:/slides/`).
+    """
+
+    backend: Literal["auto", "native", "paquo"] = "auto"
+    rater: str = "rater-1"
+    image_type: ImageType = "brightfield_h_e"
+    classes: tuple[str, ...] = ()
+    slide_uris: dict[str, str] = Field(default_factory=dict)
+
+
+class Costs(Section):
+    """Rates of the cost table; what is not given is not shown."""
+
+    currency: str = "EUR"
+    pathologist_per_hour: NonNegative | None = None
+    compute_per_hour: NonNegative | None = None
+    manual_minutes_per_slide: NonNegative | None = Field(
+        default=None, description="an assumption about drawing from scratch; shown as assumed, never as measured"
+    )
+
+
+class Config(Section):
+    """Everything that one run needs; relative paths count from the folder of the YAML file."""
+
+    output: Path
+    cohort: Cohort
+    model: Model
+    tissue: Tissue = Tissue()
+    inference: Inference = Inference()
+    regions: Regions = Regions()
+    review: Review = Review()
+    handout: Handout = Handout()
+    costs: Costs = Costs()
+    base: Path = Field(default=Path(), exclude=True, repr=False, description="folder that relative paths count from")
+
+    def resolve(self, path: str | Path) -> Path:
+        """A local path of the configuration as an absolute one."""
+        return (self.base / path).absolute()
+
+
+def load_config(path: Path) -> Config:
+    """Read and check one YAML file.
+
+    Raises
+    ------
+    ConfigError
+        The file cannot be read, is not YAML, or does not fit; one line for each problem.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"cannot read the configuration {path}: {getattr(error, 'strerror', None) or error}"
+        ) from error
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path} must hold a mapping with `output`, `cohort` and `model`")
+    return parse_config(raw, base=path.absolute().parent, source=str(path))
+
+
+def parse_config(raw: dict[str, Any], *, base: Path, source: str = "configuration") -> Config:
+    """Check a mapping as `load_config` does; relative paths count from `base`."""
+    if "base" in raw:
+        raise ConfigError(f"{source}: base: unknown key")
+    try:
+        config = Config.model_validate({**raw, "base": base})
+    except ValidationError as error:
+        raise ConfigError("\n".join(f"{source}: {_sentence(e)}" for e in error.errors())) from None
+    return config.model_copy(update={"output": config.resolve(config.output)})
+
+
+def _sentence(error: Any) -> str:
+    where = ".".join(str(part) for part in error["loc"]) or "top level"
+    if error["type"] == "extra_forbidden":
+        return f"{where}: unknown key{_suggestion(error['loc'])}"
+    if error["type"] == "missing":
+        return f"{where}: is required"
+    return f"{where}: {error['msg'].removeprefix('Value error, ')}"
+
+
+def _suggestion(location: tuple[int | str, ...]) -> str:
+    model: type[BaseModel] = Config
+    for part in location[:-1]:
+        annotation = model.model_fields[str(part)].annotation if str(part) in model.model_fields else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return ""
+        model = annotation
+    names = [name for name in model.model_fields if name != "base"]
+    near = difflib.get_close_matches(str(location[-1]), names, n=1)
+    return f"; did you mean `{near[0]}`?" if near else f"; known here: {', '.join(names)}"
