@@ -1,0 +1,113 @@
+"""Review tiles: the right places first, in plain words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from numpy.typing import NDArray
+
+from tests.regions.fakes import ArrayMap, array_map
+from wsi_pipeline.config import Review
+from wsi_pipeline.objects import META_RUN, Kind
+from wsi_pipeline.regions import ReviewTile, read_tiles, review_tiles, tile_objects, write_tiles
+from wsi_pipeline.states import REVIEW_CLASS
+
+
+@dataclass(frozen=True)
+class Mask:
+    mask: NDArray[np.bool_]
+    downsample: float
+
+
+SETTINGS = Review(tile_um=64, max_tiles=2)
+
+
+def scene() -> tuple[ArrayMap, Mask]:
+    """400 x 300 level-0 px at downsample 2: tissue in the left half, doubt in its lower part."""
+    probability = np.zeros((150, 200), np.uint8)
+    entropy = np.zeros_like(probability)
+    probability[:64, :100] = 250
+    probability[64:, :100] = 140
+    entropy[64:, :100] = 230
+    tissue = np.zeros((30, 40), bool)
+    tissue[:, :20] = True
+    return array_map(probability, block=64, downsample=2.0, entropy=entropy), Mask(tissue, 10.0)
+
+
+def tiles_of(settings: Review = SETTINGS) -> list[ReviewTile]:
+    source, tissue = scene()
+    return review_tiles(source, tissue, ["Tumor"], settings, threshold=0.5, mpp=0.5, slide_id="s")
+
+
+def test_only_tissue_has_tiles_and_they_cover_all_of_it() -> None:
+    tiles = tiles_of()
+    assert all(t.x < 200 for t in tiles)
+    area = sum(t.width * t.height * t.tissue_share for t in tiles)
+    assert area == pytest.approx(200 * 300, rel=0.02)
+
+
+def test_the_unsure_tiles_come_first_and_only_they_are_flagged() -> None:
+    tiles = tiles_of()
+    assert [t.rank for t in tiles] == list(range(1, len(tiles) + 1))
+    assert tiles[0].y >= 128
+    assert tiles[0].mean_uncertainty == pytest.approx(230 / 255, abs=0.01)
+    assert [t.rank for t in tiles if t.flagged] == [1, 2]
+    assert not any(t.flagged for t in tiles_of(Review(tile_um=64, max_tiles=0)))
+    many = tiles_of(Review(tile_um=64, max_tiles=500))
+    assert {t.flagged for t in many if t.y < 100} == {False}
+
+
+def test_tiles_end_at_the_slide() -> None:
+    assert max(t.y + t.height for t in tiles_of()) == 300
+
+
+def test_reasons_are_plain_words() -> None:
+    source, tissue = scene()
+    low = ArrayMap(source.probability // 3, source.entropy, 64, 2.0, source.size)
+    half = source.probability.copy()
+    half[0, 64:, :50] = 20
+    mixed = ArrayMap(half, source.entropy, 64, 2.0, source.size)
+    for m, words in ((source, "all Tumor, but not surely"), (low, "nothing predicted, yet Tumor is possible")):
+        assert words in review_tiles(m, tissue, ["Tumor"], SETTINGS, threshold=0.5, mpp=0.5, slide_id="s")[0].reason
+    tiles = review_tiles(mixed, tissue, ["Tumor"], Review(tile_um=128), threshold=0.5, mpp=0.5, slide_id="s")
+    assert any("Tumor, border unclear" in t.reason for t in tiles)
+
+
+def test_a_slide_without_tissue_has_no_tile() -> None:
+    source, tissue = scene()
+    empty = Mask(np.zeros_like(tissue.mask), 10.0)
+    assert review_tiles(source, empty, ["Tumor"], SETTINGS, threshold=0.5, mpp=0.5, slide_id="s") == []
+
+
+def test_what_is_written_is_read_again_and_the_same_tiles_give_the_same_bytes(tmp_path: Path) -> None:
+    tiles = tiles_of()
+    write_tiles(tmp_path / "a.parquet", tiles)
+    write_tiles(tmp_path / "b.parquet", tiles)
+    back = read_tiles(tmp_path / "a.parquet")
+    assert [(t.x, t.y, t.rank, t.flagged, t.reason) for t in back] == [
+        (t.x, t.y, t.rank, t.flagged, t.reason) for t in tiles
+    ]
+    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+    assert pq.read_schema(tmp_path / "a.parquet").metadata[b"schema"] == b"1"
+
+
+def test_no_tile_is_a_table_without_rows(tmp_path: Path) -> None:
+    write_tiles(tmp_path / "none.parquet", [])
+    assert read_tiles(tmp_path / "none.parquet") == []
+
+
+def test_flagged_tiles_become_detections_that_the_brush_leaves_alone() -> None:
+    objects = tile_objects(tiles_of(), run_id="r")
+    assert len(objects) == 2
+    first = objects[0]
+    assert first.kind is Kind.TILE
+    assert first.path_class == REVIEW_CLASS
+    assert first.name is not None
+    assert first.name.startswith("1. ")
+    assert first.measurements["Review: rank"] == 1
+    assert first.metadata[META_RUN] == "r"
+    assert [o.uuid for o in objects] == [o.uuid for o in tile_objects(tiles_of(), run_id="r")]
