@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -36,11 +36,17 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        _discard(partial)
         raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
     except BaseException:
-        partial.unlink(missing_ok=True)
+        _discard(partial)
         raise
+
+
+def _discard(path: Path) -> None:
+    # What went wrong before is the error to tell, not that there is nothing to remove.
+    with suppress(OSError):
+        path.unlink()
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -1,0 +1,1 @@
+"""What the commands do: each stage reads files, writes files, and resumes alone."""

@@ -1,0 +1,133 @@
+"""run.json: what this run is and how far each slide has come."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import orjson
+from pydantic import BaseModel, ConfigDict
+
+from wsi_pipeline import __version__
+from wsi_pipeline.config import Config
+from wsi_pipeline.errors import StoreError
+from wsi_pipeline.files import read_json, write_json
+
+SCHEMA_VERSION = 1
+
+# Packages whose version can change a pixel or a polygon.
+RECORDED = (
+    "numpy",
+    "zarr",
+    "tiffslide",
+    "tifffile",
+    "imagecodecs",
+    "openslide-python",
+    "shapely",
+    "contourpy",
+    "torch",
+)
+
+State = Literal["queued", "done", "failed"]
+
+
+class SlideRecord(BaseModel):
+    """One slide's line in run.json; size in level-0 pixels, mpp in µm per pixel."""
+
+    model_config = ConfigDict(frozen=True)
+
+    state: State
+    uri: str
+    name: str
+    reason: str | None = None
+    width: int | None = None
+    height: int | None = None
+    mpp: float | None = None
+    mpp_source: str | None = None
+    reader: str | None = None
+    patient: str | None = None
+    site: str | None = None
+    scanner: str | None = None
+
+
+class RunRecord(BaseModel):
+    """The whole of run.json. It holds no times, so that the same run gives the same bytes."""
+
+    model_config = ConfigDict(frozen=True)
+
+    schema_version: int = SCHEMA_VERSION
+    run_id: str
+    config: dict[str, Any]
+    versions: dict[str, str]
+    model: dict[str, Any]
+    runtime: dict[str, Any]
+    slides: dict[str, SlideRecord]
+
+    def with_slide(self, slide_id: str, record: SlideRecord) -> RunRecord:
+        return self.model_copy(update={"slides": {**self.slides, slide_id: record}})
+
+    def write(self, path: Path) -> None:
+        value = self.model_dump(mode="json")
+        value["schema"] = value.pop("schema_version")
+        write_json(path, value)
+
+
+def read_run(path: Path) -> RunRecord:
+    """Read run.json; older schemas are read, a newer one is refused.
+
+    Raises
+    ------
+    StoreError
+        There is no such file, or it is damaged or newer than this program.
+    """
+    if not path.exists():
+        raise StoreError(f"there is no run in {path.parent}; start one with `wsi-pipeline run CONFIG`")
+    value = read_json(path)
+    version = value.pop("schema", None)
+    if not isinstance(version, int) or version > SCHEMA_VERSION:
+        raise StoreError(f"{path} has schema {version}; this program reads up to {SCHEMA_VERSION}: update wsi-pipeline")
+    try:
+        return RunRecord.model_validate({**value, "schema_version": version})
+    except ValueError as error:
+        raise StoreError(f"{path} is damaged: {error}") from error
+
+
+def run_id_of(config: Config, model: Mapping[str, Any]) -> str:
+    """Sixteen hex digits that name the recipe: model, tissue, regions and resolution.
+
+    Everything that can change a polygon counts; paths, devices, blocks and workers do not. Nor do the other
+    slides of the cohort: a cohort may grow without renaming what was already handed out. What a slide itself
+    contributes (id, size, mpp) is in the uuids and in its own key.
+    """
+    recipe = {
+        "model": dict(model),
+        "tissue": config.tissue.model_dump(mode="json"),
+        "regions": config.regions.model_dump(mode="json"),
+        "mpp": config.inference.mpp,
+    }
+    return digest(recipe)
+
+
+def digest(value: Any) -> str:
+    """The first 16 hex digits of the SHA-256 of `value` as canonical JSON."""
+    return hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+
+
+def public_config(config: Config) -> dict[str, Any]:
+    """The configuration as run.json keeps it."""
+    return config.model_dump(mode="json", exclude={"base"})
+
+
+def versions() -> dict[str, str]:
+    """Versions of this program, Python and the packages that can change a result."""
+    found = {"wsi-pipeline": __version__, "python": platform.python_version()}
+    for name in RECORDED:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
