@@ -1,0 +1,82 @@
+"""What this machine is, found without loading torch, and where models keep what is worth keeping."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+from functools import cache
+from pathlib import Path
+
+
+def cache_dir() -> Path:
+    """`WSI_PIPELINE_CACHE`, else `wsi-pipeline` in the user's cache folder (`XDG_CACHE_HOME` or `~/.cache`)."""
+    own = os.environ.get("WSI_PIPELINE_CACHE")
+    if own:
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "wsi-pipeline"
+
+
+def available_cores() -> int:
+    """Cores that this process may use: the machine's, its affinity, its cgroup's quota; whichever is least."""
+    counts = [os.cpu_count() or 1]
+    if hasattr(os, "sched_getaffinity"):
+        counts.append(len(os.sched_getaffinity(0)))
+    quota = _cgroup_quota()
+    if quota is not None:
+        counts.append(max(1, round(quota)))
+    return min(counts)
+
+
+def _cgroup_quota() -> float | None:
+    """Cores that the cgroup (version 2) grants; None where it does not limit them."""
+    try:
+        limit, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return float(limit) / float(period)
+    except (OSError, ValueError):  # no cgroup, or "max"
+        return None
+
+
+@cache
+def _cpuinfo() -> dict[str, str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n", 1)[0].splitlines()
+    except OSError:
+        return {}
+    pairs = (line.partition(":") for line in lines)
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def cpu_name() -> str:
+    """The processor, with family, model and stepping: virtual machines call very different ones by one name."""
+    info = _cpuinfo()
+    if not info:
+        return platform.processor() or platform.machine()
+    return " ".join(info.get(key, "?") for key in ("model name", "cpu family", "model", "stepping"))
+
+
+def has_fast_bf16() -> bool:
+    """Whether the processor has AMX; without it bf16 is slower than fp32 by a factor."""
+    return "amx_bf16" in _cpuinfo().get("flags", "").split()
+
+
+def may_have_cuda() -> bool:
+    """Whether it is worth loading torch to ask for a GPU: a CUDA build, and a driver."""
+    version = installed("torch") or ""
+    driver = Path("/proc/driver/nvidia/version").exists() or platform.system() == "Windows" or _is_wsl()
+    return driver and not version.endswith("+cpu")
+
+
+def _is_wsl() -> bool:
+    return Path("/dev/dxg").exists()
+
+
+def installed(distribution: str) -> str | None:
+    """Version of an installed distribution, read from its metadata without loading it; None when it is absent."""
+    if importlib.util.find_spec(distribution) is None:
+        return None
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None

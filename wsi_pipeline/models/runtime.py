@@ -1,0 +1,247 @@
+"""Choosing how a model runs on this machine: by a short measurement, kept per machine and model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_pipeline.errors import ModelError, StoreError
+from wsi_pipeline.files import read_json, write_json
+from wsi_pipeline.models.card import ModelCard
+from wsi_pipeline.models.machine import (
+    available_cores,
+    cache_dir,
+    cpu_name,
+    has_fast_bf16,
+    installed,
+    may_have_cuda,
+)
+from wsi_pipeline.models.segmenter import Segmenter
+
+_log = logging.getLogger(__name__)
+
+RUNTIMES: Final = ("torch", "openvino")
+PRECISIONS: Final = ("fp32", "bf16", "fp16")
+TOLERANCE: Final = 0.02
+"""Largest difference of a probability from torch in fp32 that a way of running may have."""
+_SECONDS: Final = 0.8
+"""Wall seconds that each way is measured for, once it is warm."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way of running a model."""
+
+    runtime: str
+    device: str
+    precision: str
+
+    def __str__(self) -> str:
+        return f"{self.runtime} {self.precision} on {self.device}"
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """How one way did: Mpx per wall second, and its largest distance from torch in fp32 (0..1)."""
+
+    way: Way
+    mpx_per_s: float
+    difference: float
+    refused: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeChoice:
+    """How a model will run, and why; goes into run.json and `doctor`.
+
+    Attributes
+    ----------
+    reason
+        One plain sentence.
+    measurements
+        Empty where there was nothing to choose from.
+    cached
+        Whether the measurement is an older one of the same machine, model and versions.
+    """
+
+    runtime: str
+    device: str
+    precision: str
+    threads: int
+    reason: str
+    measurements: tuple[Measurement, ...] = ()
+    cached: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values; `from_json` reads them."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> RuntimeChoice:
+        measured = tuple(Measurement(**{**m, "way": Way(**m["way"])}) for m in raw["measurements"])
+        return cls(**{**raw, "measurements": measured})
+
+
+Opener = Callable[[Way, int], Segmenter]
+"""Loads a model in one way with so many threads."""
+
+
+def resolve_device(device: str) -> str:
+    """ "cpu" or "cuda:N" for "auto", "cpu", "cuda" or "cuda:N"; torch is loaded only where a GPU may be.
+
+    Raises
+    ------
+    ModelError
+        Unknown, or not there.
+    """
+    if device == "cpu" or (device == "auto" and not may_have_cuda()):
+        return "cpu"
+    kind, _, index = device.partition(":")
+    if device != "auto" and (kind != "cuda" or (index and not index.isdigit())):
+        raise ModelError(f"unknown device {device!r}; known here: auto, cpu, cuda, cuda:0, cuda:1, ...")
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device == "auto" and not count:
+        return "cpu"
+    number = int(index or 0)
+    if number >= count:
+        raise ModelError(
+            f"device {device} is not there: torch {torch.__version__} sees {count} GPUs; use `device: auto`"
+        )
+    return f"cuda:{number}"
+
+
+def ways(device: str, runtime: str = "auto", precision: str = "auto") -> tuple[Way, ...]:
+    """What can be tried on a resolved device for a wish, torch in fp32 first where the wish allows it.
+
+    Raises
+    ------
+    ModelError
+        Nothing fits the wish; says what is missing.
+    """
+    _known("runtime", runtime, RUNTIMES)
+    _known("precision", precision, PRECISIONS)
+    if runtime == "openvino" and installed("openvino") is None:
+        raise ModelError(
+            "runtime openvino is not installed; `pip install 'wsi-pipeline[openvino]'`, or `runtime: auto`"
+        )
+    if device != "cpu":
+        if runtime == "openvino":
+            raise ModelError(f"runtime openvino runs on the CPU only, not on {device}; use `runtime: torch`")
+        return tuple(Way("torch", device, p) for p in PRECISIONS if precision in ("auto", p))
+    runtimes = [r for r in RUNTIMES if runtime in ("auto", r) and installed(r) is not None]
+    # Without AMX bf16 loses by a factor of five, and fp16 is emulated everywhere: not worth the measurement.
+    worth = [p for p in PRECISIONS if p == precision or (precision == "auto" and (p == "fp32" or _fast(p)))]
+    return tuple(Way(r, "cpu", p) for p in worth for r in runtimes)
+
+
+def _known(what: str, value: str, known: Sequence[str]) -> None:
+    if value not in ("auto", *known):
+        raise ModelError(f"unknown {what} {value!r}; known here: auto, {', '.join(known)}")
+
+
+def _fast(precision: str) -> bool:
+    return precision == "bf16" and has_fast_bf16()
+
+
+def choose(
+    card: ModelCard, open_way: Opener, *, device: str, runtime: str, precision: str, threads: int | None, refresh: bool
+) -> RuntimeChoice:
+    """The fastest way of `ways` whose map agrees with torch in fp32; see `load.choose_runtime`."""
+    device = resolve_device(device)
+    threads = threads or available_cores()
+    candidates = ways(device, runtime, precision)
+    if len(candidates) == 1:
+        only = candidates[0]
+        asked = "as asked" if "auto" not in (runtime, precision) else "the only way to run here"
+        return RuntimeChoice(only.runtime, only.device, only.precision, threads, f"{only}: {asked}")
+    kept = _choice_file(card, candidates, threads)
+    known = None if refresh else _read_choice(kept)
+    if known is not None:
+        return known
+    chosen = _fastest(_measure_all(card, candidates, open_way, threads), threads)
+    try:
+        write_json(kept, {**chosen.to_json(), "cached": True})
+    except StoreError as error:
+        _log.warning("the choice of runtime cannot be kept: %s", error)
+    return chosen
+
+
+def _choice_file(card: ModelCard, candidates: Sequence[Way], threads: int) -> Path:
+    versions = [installed(name) for name in ("torch", "openvino", "wsi-pipeline")]
+    key = [cpu_name(), available_cores(), threads, card.model_id, card.sha256, card.temperature, versions]
+    text = json.dumps([*key, [asdict(way) for way in candidates]], sort_keys=True)
+    return cache_dir() / "runtime" / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
+
+
+def _read_choice(path: Path) -> RuntimeChoice | None:
+    if not path.is_file():
+        return None
+    try:
+        return RuntimeChoice.from_json(read_json(path))
+    except (StoreError, KeyError, TypeError) as error:
+        _log.warning("the kept choice of runtime %s is damaged (%s); measuring again", path, error)
+        return None
+
+
+def _measure_all(card: ModelCard, candidates: Sequence[Way], open_way: Opener, threads: int) -> list[Measurement]:
+    images = probe(card)
+    reference = open_way(Way("torch", "cpu", "fp32"), threads).predict(images).probability
+    found = []
+    for way in candidates:
+        try:
+            found.append(_measure(way, open_way(way, threads), images, reference))
+        except (RuntimeError, ModelError) as error:  # e.g. a processor without what a precision needs
+            found.append(Measurement(way, 0.0, 1.0, refused=str(error).splitlines()[0][:200]))
+        _log.debug("measured %s", found[-1])
+    return found
+
+
+def _measure(way: Way, segmenter: Segmenter, images: NDArray[np.uint8], reference: NDArray[np.uint8]) -> Measurement:
+    maps = segmenter.predict(images).probability
+    difference = float(np.abs(maps.astype(np.int16) - reference).max()) / 255
+    # Probabilities arrive in steps of 1/255, and a step more than the tolerance may be all rounding.
+    refused = None if difference <= TOLERANCE + 0.5 / 255 else f"differs by {difference:.3f} from torch in fp32"
+    best, until = float("inf"), time.perf_counter() + _SECONDS
+    while time.perf_counter() < until:
+        start = time.perf_counter()
+        segmenter.predict(images)
+        best = min(best, time.perf_counter() - start)
+    return Measurement(way, round(images[..., 0].size / 1e6 / best, 4), round(difference, 4), refused)
+
+
+def _fastest(measured: Sequence[Measurement], threads: int) -> RuntimeChoice:
+    good = [m for m in measured if m.refused is None]
+    if not good:
+        causes = "; ".join(f"{m.way}: {m.refused}" for m in measured)
+        raise ModelError(f"the model runs in no way that agrees with torch in fp32 ({causes})")
+    best = max(good, key=lambda m: m.mpx_per_s)
+    others = ", ".join(
+        f"{m.way.runtime} {m.way.precision} {m.refused or f'{m.mpx_per_s:.2f}'}" for m in measured if m != best
+    )
+    reason = f"{best.way}: the fastest measured, {best.mpx_per_s:.2f} Mpx/s with {threads} threads ({others})"
+    return RuntimeChoice(best.way.runtime, best.way.device, best.way.precision, threads, reason, tuple(measured))
+
+
+def probe(card: ModelCard, *, seed: int = 0) -> NDArray[np.uint8]:
+    """A made-up image, uint8 (1, side, side, 3), pink and violet from coarse to fine, of a window with its halo."""
+    rng = np.random.default_rng(seed)
+    side = -(-min(card.window + 2 * card.halo, 640) // card.stride) * card.stride
+    amount = np.zeros((side, side))
+    for grain in (64, 16, 4, 1):
+        cells = rng.random((-(-side // grain),) * 2)
+        amount += cells.repeat(grain, 0).repeat(grain, 1)[:side, :side] / 4
+    amount = np.clip((amount - 0.25) * 2, 0, 1)[..., None]
+    image = (1 - amount) * np.array([240.0, 215, 230]) + amount * np.array([80.0, 40, 130])
+    images: NDArray[np.uint8] = np.rint(image).astype(np.uint8)[None]
+    return images
