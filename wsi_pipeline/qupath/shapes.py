@@ -1,0 +1,115 @@
+"""Shapes as QuPath takes them: on its grid of 0.01 px, valid, and compared as regions."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
+
+from wsi_pipeline.errors import QuPathFormatError
+
+logger = logging.getLogger(__name__)
+
+# QuPath rounds every geometry that it imports to 1/100 px (`PrecisionModel(100)`, from 0.6 `PrecisionModel(-0.01)`).
+GRID = 0.01
+_DECIMALS = 2
+_SIMPLE = {"Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon"}
+
+
+def on_grid(geometries: Sequence[BaseGeometry], names: Sequence[str]) -> NDArray[np.object_]:
+    """The geometries with coordinates rounded to 0.01 px, each of them valid and none of them empty.
+
+    QuPath from 0.6 on refuses a whole GeoJSON file for one polygon that is invalid after its rounding, so validity is
+    tested after rounding, not before. A geometry that stays valid keeps its vertices; another one is repaired, and
+    what collapses (a flat polygon) is kept as the line or point that it is: never dropped.
+
+    Parameters
+    ----------
+    geometries
+        shapely geometries in px; z coordinates are dropped.
+    names
+        One text for each of them, for messages.
+
+    Returns
+    -------
+    Array of geometries, in the order given.
+
+    Raises
+    ------
+    QuPathFormatError
+        A geometry is empty, not finite, or of a kind that QuPath cannot import (GeometryCollection).
+    """
+    array = shapely.force_2d(np.array(list(geometries), dtype=object))
+    _refuse_unusable(array, names)
+    rounded = shapely.transform(array, _round)
+    # GEOS divides by differences of neighbouring coordinates, which may be zero, and copes with what comes out.
+    with np.errstate(all="ignore"):
+        return _valid(rounded, array, names)
+
+
+def _valid(rounded: NDArray[np.object_], array: NDArray[np.object_], names: Sequence[str]) -> NDArray[np.object_]:
+    for index in np.flatnonzero(~shapely.is_valid(rounded)).tolist():
+        rounded[index] = _repaired(rounded[index], array[index])
+        if rounded[index].geom_type.removeprefix("Multi") != array[index].geom_type.removeprefix("Multi"):
+            logger.warning("%s: its shape has no area at 0.01 px; kept as %s", names[index], rounded[index].geom_type)
+    return rounded
+
+
+def _round(coordinates: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.round(coordinates, _DECIMALS)
+
+
+def _refuse_unusable(array: NDArray[np.object_], names: Sequence[str]) -> None:
+    coordinates, owner = shapely.get_coordinates(array, return_index=True)
+    bad = owner[~np.isfinite(coordinates).all(axis=1)]
+    if bad.size:
+        raise QuPathFormatError(f"{names[int(bad[0])]}: its shape has a coordinate that is not a finite number")
+    for name, geometry, empty in zip(names, array, shapely.is_empty(array), strict=True):
+        if empty:
+            raise QuPathFormatError(f"{name}: its shape is empty")
+        if geometry.geom_type not in _SIMPLE:
+            raise QuPathFormatError(f"{name}: QuPath cannot import a shape of the kind {geometry.geom_type}")
+
+
+def _repaired(rounded: BaseGeometry, original: BaseGeometry) -> BaseGeometry:
+    """A valid geometry on the grid; the area is what counts, and only a shape without area becomes a line or point."""
+    for candidate in (original, rounded):
+        area = shapely.set_precision(
+            shapely.make_valid(candidate, method="structure", keep_collapsed=False), GRID, mode="valid_output"
+        )
+        if not area.is_empty and area.geom_type in _SIMPLE:
+            return area
+    # Collapsed: its longest extent on the grid is a line, or a point when even that is one grid cell.
+    points = np.unique(shapely.get_coordinates(rounded), axis=0)
+    return shapely.Point(points[0]) if len(points) == 1 else shapely.LineString(points[[0, -1]])
+
+
+def same_region(a: BaseGeometry | None, b: BaseGeometry | None, tolerance: float) -> bool:
+    """Whether two geometries cover the same region, up to `tolerance` px times the perimeter.
+
+    The order and the start of rings, and vertices on straight edges, do not count. Lines and points are the same when
+    every one of their vertices lies within `tolerance` of the other.
+    """
+    if a is None or b is None:
+        return a is b
+    if a.is_empty or b.is_empty:
+        return a.is_empty and b.is_empty
+    if shapely.get_dimensions(a) != shapely.get_dimensions(b):
+        return False
+    if shapely.equals_exact(a, b, tolerance):
+        return True
+    if shapely.get_dimensions(a) < 2:
+        return _near(a, b, tolerance) and _near(b, a, tolerance)
+    a, b = (shape if shape.is_valid else shapely.make_valid(shape) for shape in (a, b))
+    allowed = tolerance * max(a.length, b.length)
+    return float(shapely.area(shapely.symmetric_difference(a, b))) <= max(allowed, tolerance * tolerance)
+
+
+def _near(a: BaseGeometry, b: BaseGeometry, tolerance: float) -> bool:
+    points = shapely.points(shapely.get_coordinates(a))
+    shapely.prepare(b)
+    return bool(shapely.dwithin(points, b, tolerance).all())
