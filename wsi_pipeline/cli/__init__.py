@@ -1,0 +1,14 @@
+"""The command `wsi-pipeline`: arguments in, stages called, exit codes out. No logic."""
+
+from __future__ import annotations
+
+import sys
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    from wsi_pipeline.cli.app import run
+
+    sys.exit(run(sys.argv[1:]))

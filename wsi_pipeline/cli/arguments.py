@@ -1,0 +1,22 @@
+"""Arguments that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="The YAML file of the run.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")]
+Limit = Annotated[
+    int | None, typer.Option("--limit", min=1, metavar="N", help="Only the first N slides that are left to do.")
+]
+Only = Annotated[
+    list[str] | None, typer.Option("--slides", metavar="ID", help="Only this slide; may be given several times.")
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option("--scheduler", metavar="ADDRESS", help="A running dask scheduler, like tcp://node1:8786."),
+]
+Workers = Annotated[int | None, typer.Option("--workers", min=1, metavar="N", help="Worker threads on this machine.")]

@@ -1,0 +1,69 @@
+"""Where the command line speaks: results on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.markup import escape
+from rich.table import Table
+
+stdout = Console(soft_wrap=True)
+stderr = Console(stderr=True, soft_wrap=True)
+
+
+def set_up_logging(*, verbose: bool) -> None:
+    """Warnings and progress to standard error: coloured on a terminal, plain lines with times elsewhere."""
+    level = logging.DEBUG if verbose else logging.INFO
+    handler: logging.Handler
+    if sys.stderr.isatty():
+        handler = RichHandler(console=stderr, show_path=False, show_time=False, markup=False)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+    else:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    root = logging.getLogger("wsi_pipeline")
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    root.propagate = False
+
+
+def log_to(folder: Path) -> None:
+    """Also append to `folder`/wsi-pipeline.log: what happened when."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(folder / "wsi-pipeline.log", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    logging.getLogger("wsi_pipeline").addHandler(handler)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output, for programs."""
+    options = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY
+    sys.stdout.write(orjson.dumps(value, option=options).decode())
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Iterable[int] = ()) -> None:
+    """A table for people; None is shown as a dash, `right` names columns of numbers."""
+    table = Table(header_style="bold", box=None, pad_edge=False)
+    numbers = set(right)
+    for index, name in enumerate(columns):
+        table.add_column(name, justify="right" if index in numbers else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*("–" if cell is None else escape(str(cell)) for cell in row))
+    stdout.print(table)
+
+
+def say(text: str) -> None:
+    """A line for people, on standard output."""
+    stdout.print(text, markup=False, highlight=False)
+
+
+def complain(text: str) -> None:
+    """An error, on standard error."""
+    stderr.print(f"[bold red]error[/] {escape(text)}", highlight=False)

@@ -1,0 +1,99 @@
+"""`predict` and `run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wsi_pipeline.cli.arguments import ConfigFile, Limit, Only, Scheduler, Workers
+from wsi_pipeline.cli.console import log_to, print_table, say
+from wsi_pipeline.cli.exit_codes import OK, SOME_FAILED
+from wsi_pipeline.cli.progress import shown_progress
+from wsi_pipeline.config import Config, load_config
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only estimate hours and disk; writes nothing.")]
+
+
+def predict(
+    config: ConfigFile,
+    limit: Limit = None,
+    slides: Only = None,
+    scheduler: Scheduler = None,
+    workers: Workers = None,
+) -> int:
+    """Run the model over the tissue of each slide and draw the regions.
+
+    Goes on where an earlier call ended; slides that are done are left alone.
+    """
+    return _predict(_with(load_config(config), scheduler, workers), limit, slides)
+
+
+def run(
+    config: ConfigFile,
+    limit: Limit = None,
+    slides: Only = None,
+    scheduler: Scheduler = None,
+    workers: Workers = None,
+    dry_run: DryRun = False,
+) -> int:
+    """Predict, then hand out: from slides to a QuPath project in one command."""
+    from wsi_pipeline.cli.handout import hand_out
+
+    settings = _with(load_config(config), scheduler, workers)
+    if dry_run:
+        return _estimate(settings, limit, slides)
+    code = _predict(settings, limit, slides)
+    return max(code, hand_out(settings))
+
+
+def _with(config: Config, scheduler: str | None, workers: int | None) -> Config:
+    given = {key: value for key, value in (("scheduler", scheduler), ("workers", workers)) if value is not None}
+    return config.model_copy(update={"inference": config.inference.model_copy(update=given)})
+
+
+def _predict(config: Config, limit: int | None, slides: list[str] | None) -> int:
+    from wsi_pipeline.stages.predict import predict_cohort
+
+    log_to_run(config.output)
+    with shown_progress() as progress:
+        outcome = predict_cohort(config, limit=limit, only=slides, progress=progress)
+    say(f"{outcome.done} slides done, {outcome.failed} failed, {outcome.queued} left; see {config.output}")
+    for slide_id, reason in outcome.reasons.items():
+        say(f"  failed {slide_id}: {reason}")
+    return SOME_FAILED if outcome.failed else OK
+
+
+def log_to_run(output: Path) -> None:
+    """Keep a log in the run directory; an output that cannot be written is an error of its own, told later."""
+    from wsi_pipeline.errors import StoreError
+
+    try:
+        log_to(output / "log")
+    except OSError as error:
+        raise StoreError(
+            f"cannot write {output}: {error.strerror}; give another `output` or mend its permissions"
+        ) from error
+
+
+def _estimate(config: Config, limit: int | None, slides: list[str] | None) -> int:
+    from wsi_pipeline.stages.estimate import estimate
+
+    with shown_progress() as progress:
+        result = estimate(config, limit=limit, only=slides, progress=progress)
+    print_table(
+        ("slide", "tissue mm²", "Mpx to compute", "hours", "MB on disk, at most"),
+        [
+            (r.slide_id, f"{r.tissue_mm2:.1f}", f"{r.mpx:.1f}", f"{r.hours:.3f}", f"{r.disk_mb:.1f}")
+            for r in result.rows
+        ],
+        right=(1, 2, 3, 4),
+    )
+    say(
+        f"in all {result.hours:.2f} hours on this machine ({result.runtime}, {result.mpx_per_s:.2f} Mpx/s measured "
+        f"now on {result.sample_mpx:.1f} Mpx) and at most {result.disk_mb / 1000:.2f} GB on disk"
+    )
+    for problem in result.problems:
+        say(f"  cannot be done: {problem}")
+    return SOME_FAILED if result.problems else OK

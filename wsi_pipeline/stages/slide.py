@@ -1,0 +1,221 @@
+"""What happens to one slide before and after the model: tissue and thumbnail; polygons, tiles, picture, summary."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from PIL import Image
+
+from wsi_pipeline.cohort import SlideRef
+from wsi_pipeline.config import Config
+from wsi_pipeline.errors import StoreError
+from wsi_pipeline.files import read_json, write_bytes, write_json
+from wsi_pipeline.inference import BlockState, PredictionStore
+from wsi_pipeline.models import ModelCard
+from wsi_pipeline.objects import PathObject
+from wsi_pipeline.qupath.geojson import write_geojson
+from wsi_pipeline.regions import ReviewTile, extract_regions, review_tiles, write_tiles
+from wsi_pipeline.rundir import SlideDir
+from wsi_pipeline.slides import TissueMask, find_tissue, open_slide, working_downsample
+from wsi_pipeline.slides.overview import write_overview
+from wsi_pipeline.stages.state import digest
+
+SUMMARY_SCHEMA = 1
+
+# QuPath shows thumbnails of about this size in its project pane; the report draws on them.
+THUMBNAIL_PX = 1024
+
+# Shares beyond these are seldom the truth; such a slide is handed out with a flag.
+MOSTLY_PREDICTED = 0.95
+ON_GLASS = 0.05
+LITTLE_TISSUE_MM2 = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedSlide:
+    """A slide that was opened and looked at once, at low resolution.
+
+    `downsample` is level-0 px to a pixel of the working level.
+    """
+
+    ref: SlideRef
+    size: tuple[int, int]
+    mpp: float
+    mpp_source: str
+    reader: str
+    downsample: float
+    tissue: TissueMask
+    key: str
+
+
+def prepare_slide(ref: SlideRef, config: Config, card: ModelCard, run_id: str, folder: SlideDir) -> PreparedSlide:
+    """Open the slide, find its tissue, and leave tissue mask and thumbnail in its folder.
+
+    Raises
+    ------
+    SlideError
+        It cannot be opened, states no plausible mpp, or is too coarse for the model.
+    StoreError
+        The folder cannot be written.
+    """
+    mpp = config.inference.mpp or card.mpp
+    with open_slide(ref, needed_mpp=mpp) as slide:
+        tissue = find_tissue(slide, config.tissue)
+        thumbnail = slide.thumbnail(THUMBNAIL_PX)
+        prepared = PreparedSlide(
+            ref=ref,
+            size=slide.size,
+            mpp=slide.mpp,
+            mpp_source=slide.mpp_source,
+            reader=slide.reader,
+            downsample=working_downsample(slide, mpp),
+            tissue=tissue,
+            key=slide_key(run_id, ref.slide_id, slide.size, slide.mpp),
+        )
+    tissue.save(folder.tissue)
+    _write_jpeg(folder, thumbnail)
+    return prepared
+
+
+def slide_key(run_id: str, slide_id: str, size: tuple[int, int], mpp: float) -> str:
+    """What a slide's results depend on, as 16 hex digits: recipe, id, size and resolution."""
+    return digest({"run": run_id, "slide": slide_id, "size": list(size), "mpp": mpp})
+
+
+def is_done(folder: SlideDir, run_id: str) -> bool:
+    """Whether the slide's results are there and were made by this recipe. The summary is written last."""
+    if not folder.summary.exists():
+        return False
+    try:
+        summary = read_json(folder.summary)
+    except StoreError:
+        return False
+    return isinstance(summary, dict) and summary.get("run_id") == run_id and not summary["blocks"]["failed"]
+
+
+def finish_slide(
+    prepared: PreparedSlide, store: PredictionStore, config: Config, card: ModelCard, run_id: str, folder: SlideDir
+) -> dict[str, Any]:
+    """Polygons, review tiles, overview and summary of a slide whose map is there; returns the summary."""
+    slide_id = prepared.ref.slide_id
+    names = [spec.name for spec in card.foreground]
+    regions = extract_regions(
+        store, names, config.regions, mpp=prepared.mpp, run_id=run_id, slide_id=slide_id, model_id=card.model_id
+    )
+    tiles = review_tiles(
+        store,
+        prepared.tissue,
+        names,
+        config.review,
+        threshold=config.regions.threshold,
+        mpp=prepared.mpp,
+        slide_id=slide_id,
+    )
+    write_geojson(folder.regions, regions, card.colors)
+    write_tiles(folder.tiles, tiles)
+    with open_slide(prepared.ref) as slide:
+        write_overview(folder.overview, slide, prepared.tissue, regions, card.colors)
+    summary = summarise(prepared, store.blocks, regions, tiles, names, run_id)
+    write_json(folder.summary, summary)
+    return summary
+
+
+def summarise(
+    prepared: PreparedSlide,
+    blocks: NDArray[np.uint8],
+    regions: Sequence[PathObject],
+    tiles: Sequence[ReviewTile],
+    classes: Sequence[str],
+    run_id: str,
+) -> dict[str, Any]:
+    """The slide in figures: areas in mm², counts, and flags in plain words."""
+    tissue_mm2 = prepared.tissue.area_um2(prepared.mpp) / 1e6
+    area: Counter[str] = Counter()
+    for region in regions:
+        area[region.path_class or ""] += region.measurements["Area µm^2"] / 1e6
+    counts = Counter(int(v) for v in blocks.ravel())
+    failed = counts[BlockState.FAILED]
+    return {
+        "schema": SUMMARY_SCHEMA,
+        "run_id": run_id,
+        "key": prepared.key,
+        "slide_id": prepared.ref.slide_id,
+        "width": prepared.size[0],
+        "height": prepared.size[1],
+        "mpp": prepared.mpp,
+        "downsample": prepared.downsample,
+        "tissue_mm2": round(tissue_mm2, 4),
+        "regions": len(regions),
+        "vertices": int(sum(shapely.get_num_coordinates(r.geometry) for r in regions)),
+        "area_mm2": {name: round(area[name], 4) for name in classes},
+        "blocks": {
+            "done": counts[BlockState.DONE],
+            "background": counts[BlockState.BACKGROUND],
+            "failed": failed,
+        },
+        "tiles_flagged": sum(tile.flagged for tile in tiles),
+        "flags": flags(prepared, regions, area, tissue_mm2, failed, int(blocks.size)),
+    }
+
+
+def flags(
+    prepared: PreparedSlide,
+    regions: Sequence[PathObject],
+    area_mm2: Counter[str],
+    tissue_mm2: float,
+    failed: int,
+    blocks: int,
+) -> list[str]:
+    """What a person should know before trusting this slide's predictions."""
+    found = []
+    if failed:
+        found.append(f"{failed} of {blocks} blocks could not be read or computed: no prediction there")
+    if tissue_mm2 < LITTLE_TISSUE_MM2:
+        found.append(f"hardly any tissue found ({tissue_mm2:.3f} mm²)")
+        return found
+    for name, area in area_mm2.items():
+        if area > MOSTLY_PREDICTED * tissue_mm2:
+            found.append(f"{area / tissue_mm2:.0%} of the tissue predicted {name}".replace("%", " %"))
+    total = sum(area_mm2.values())
+    if total > 0:
+        off = 1 - on_tissue(prepared.tissue, regions) / (total * 1e6 / prepared.mpp**2)
+        if off > ON_GLASS:
+            found.append(f"{off:.0%} of the predicted area lies outside of the tissue".replace("%", " %"))
+    return found
+
+
+def on_tissue(tissue: TissueMask, regions: Sequence[PathObject]) -> float:
+    """Area (level-0 px²) of the regions that lies on tissue, counted on the tissue mask's grid."""
+    from wsi_pipeline.raster import fill
+    from wsi_pipeline.tiling import Bounds
+
+    height, width = tissue.mask.shape
+    whole = Bounds(0, 0, width, height)
+    pixels = 0
+    for region in regions:
+        x, y, right, bottom = (region.geometry.bounds if region.geometry is not None else (0, 0, 0, 0))
+        d = tissue.downsample
+        box = Bounds(int(x / d), int(y / d), int(right / d) + 1, int(bottom / d) + 1).within(whole)
+        pixels += int((fill(region.geometry, box, d) & tissue.mask[box.y : box.bottom, box.x : box.right]).sum())
+    return pixels * tissue.downsample**2
+
+
+def forget_results(folder: SlideDir) -> None:
+    """Remove what another recipe left for this slide, the summary first."""
+    folder.summary.unlink(missing_ok=True)
+    if folder.prediction.exists():
+        shutil.rmtree(folder.prediction)
+
+
+def _write_jpeg(folder: SlideDir, pixels: NDArray[np.uint8]) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=88)
+    write_bytes(folder.thumbnail, buffer.getvalue())

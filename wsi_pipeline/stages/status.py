@@ -1,0 +1,93 @@
+"""How far a run is: read from its files, without touching any."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from wsi_pipeline.errors import WsiError
+from wsi_pipeline.files import read_json
+from wsi_pipeline.qupath import open_project
+from wsi_pipeline.rundir import RunDir
+from wsi_pipeline.stages.state import read_run
+from wsi_pipeline.states import META_SLIDE, META_STATE
+
+
+@dataclass(frozen=True, slots=True)
+class SlideStatus:
+    """One line of the status table. `review` is the state in the QuPath project, None before the handout."""
+
+    slide_id: str
+    prediction: str
+    regions: int | None
+    tissue_mm2: float | None
+    flags: tuple[str, ...]
+    review: str | None
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunStatus:
+    """The whole table, and what could not be read."""
+
+    run_id: str
+    model: str
+    slides: tuple[SlideStatus, ...]
+    problems: tuple[str, ...]
+
+    @property
+    def predictions(self) -> Counter[str]:
+        return Counter(slide.prediction for slide in self.slides)
+
+    @property
+    def reviews(self) -> Counter[str]:
+        return Counter(slide.review for slide in self.slides if slide.review is not None)
+
+
+def status_of(run: RunDir) -> RunStatus:
+    """Read run.json, the slides' summaries and the projects' image states.
+
+    Raises
+    ------
+    StoreError
+        There is no run, or run.json is damaged.
+    """
+    record = read_run(run.run_json)
+    problems: list[str] = []
+    reviews = _reviews(run, problems)
+    slides = []
+    for slide_id, slide in record.slides.items():
+        summary = _summary(run, slide_id)
+        slides.append(
+            SlideStatus(
+                slide_id=slide_id,
+                prediction=slide.state,
+                regions=summary.get("regions"),
+                tissue_mm2=summary.get("tissue_mm2"),
+                flags=tuple(summary.get("flags", ())),
+                review=reviews.get(slide_id),
+                reason=slide.reason,
+            )
+        )
+    return RunStatus(record.run_id, str(record.model.get("id", "")), tuple(slides), tuple(problems))
+
+
+def _summary(run: RunDir, slide_id: str) -> dict[str, Any]:
+    path = run.slide(slide_id).summary
+    value = read_json(path) if path.exists() else {}
+    return value if isinstance(value, dict) else {}
+
+
+def _reviews(run: RunDir, problems: list[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for plan in sorted(run.handout.glob("*/plan.json")):
+        try:
+            project = open_project(run.root / read_json(plan)["project"], backend="native", read_only=True)
+            for image in project.images():
+                slide_id = image.metadata.get(META_SLIDE)
+                if slide_id is not None:
+                    found[slide_id] = image.metadata.get(META_STATE, "todo")
+        except (WsiError, KeyError) as error:
+            problems.append(f"{plan.parent.name}: {error}")
+    return found
