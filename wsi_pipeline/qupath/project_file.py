@@ -232,7 +232,7 @@ def read_project_file(path: Path) -> ProjectFile:
         The file cannot be read, or QuPath would refuse it; says why.
     """
     data = _read_bytes(path)
-    raw = _parse_object(data, path)
+    raw = parse_object(data, path)
     _check_head(raw, path)
     images = raw.setdefault("images", [])
     if not isinstance(images, list):
@@ -253,7 +253,8 @@ def _read_bytes(path: Path) -> bytes:
         raise ProjectError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def _parse_object(data: bytes, path: Path) -> dict[str, Any]:
+def parse_object(data: bytes, path: Path) -> dict[str, Any]:
+    """The JSON object in `data`; `ProjectError` that names `path` when there is none."""
     try:
         value = orjson.loads(data.removeprefix(b"\xef\xbb\xbf"))
     except orjson.JSONDecodeError as error:
@@ -314,7 +315,7 @@ def read_classes(project: Path) -> tuple[PathClass, ...]:
     path = classes_path(project)
     if not path.is_file():
         return ()
-    listed = _parse_object(_read_bytes(path), path).get("pathClasses")
+    listed = parse_object(_read_bytes(path), path).get("pathClasses")
     classes: dict[str, PathClass] = {}
     for item in listed if isinstance(listed, list) else []:
         if not isinstance(item, dict):
