@@ -92,7 +92,7 @@ class ModelCard(_Part):
     stride: Annotated[int, Field(ge=1, le=1024)] = 1
     output_downsample: Annotated[int, Field(ge=1, le=1024)] = 1
     activation: Literal["softmax", "sigmoid"] = "softmax"
-    classes: Annotated[tuple[ClassSpec, ...], Field(min_length=1)]
+    classes: tuple[ClassSpec, ...]
     mean: Triple = (0.0, 0.0, 0.0)
     std: Triple = (1.0, 1.0, 1.0)
     temperature: Annotated[float, Field(gt=0)] = 1.0
@@ -118,6 +118,8 @@ class ModelCard(_Part):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
+        if not self.classes:
+            raise ValueError("classes: there is none")
         names = [spec.name for spec in self.classes]
         if len(set(names)) != len(names):
             raise ValueError(f"classes: a name is there twice ({', '.join(names)})")

@@ -15,7 +15,7 @@ import tempfile
 import threading
 import warnings
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import openvino
@@ -28,6 +28,8 @@ from wsi_pipeline.models.segmenter import Maps, binary_uncertainty, check_images
 _log = logging.getLogger(__name__)
 
 PRECISIONS: Final = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+XML: Final = "model.xml"
+
 GRAPH_VERSION: Final = 1
 """Counted up when the graph around the network changes, so that no older conversion is used."""
 
@@ -76,10 +78,7 @@ def load_openvino(
 ) -> OpenVinoSegmenter:
     """The bundled U-Net of `weights` on OpenVINO, from the kept conversion where there is one."""
     folder = conversion_folder(card)
-    model = _read(folder)
-    if model is None:
-        model = _convert(card, weights)
-        _keep(model, folder)
+    model = _read(folder) or _convert_and_keep(card, weights, folder)
     return OpenVinoSegmenter(card, model, precision=precision, threads=threads)
 
 
@@ -92,7 +91,7 @@ def conversion_folder(card: ModelCard) -> Path:
 
 
 def _read(folder: Path) -> openvino.Model | None:
-    file = folder / "model.xml"
+    file = folder / XML
     if not file.is_file():
         return None
     try:
@@ -118,14 +117,37 @@ def _convert(card: ModelCard, weights: Path) -> openvino.Model:
     return model
 
 
-def _keep(model: Any, folder: Path) -> None:
-    """Write the conversion beside its place and rename it there; a cache that cannot be written is done without."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}.") as partial:
-            # Weights in fp16 would change the map, for no speed on a CPU.
-            openvino.save_model(model, Path(partial) / "new" / "model.xml", compress_to_fp16=False)
-            os.rename(Path(partial) / "new", folder)
-    except (OSError, RuntimeError) as error:
-        if not folder.is_dir():  # another process may have been faster
+def _convert_and_keep(card: ModelCard, weights: Path, folder: Path) -> openvino.Model:
+    """Convert, write beside its place, rename there; without a cache that can be written, keep nothing.
+
+    The model is read back from disk in any case: as converted it is optimised a little differently, and a run
+    that was killed must go on with the same bits.
+    """
+    model = _convert(card, weights)
+    with tempfile.TemporaryDirectory(prefix="wsi-pipeline-") as elsewhere:
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            beside = tempfile.mkdtemp(dir=folder.parent, prefix=f"{folder.name}.")
+        except OSError as error:
             _log.warning("the converted model cannot be kept in %s: %s", folder, error)
+            return _written(model, Path(elsewhere))
+        try:
+            _write(model, Path(beside))
+            os.rename(beside, folder)
+        except (OSError, RuntimeError) as error:
+            if not folder.is_dir():  # else another process was faster
+                _log.warning("the converted model cannot be kept in %s: %s", folder, error)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+        return _read(folder) or _written(model, Path(elsewhere))
+
+
+def _written(model: openvino.Model, folder: Path) -> openvino.Model:
+    _write(model, folder)
+    # The weights are mapped, not read: the file must not be in use when its folder is removed.
+    return openvino.Core().read_model((folder / XML).read_bytes(), (folder / XML).with_suffix(".bin").read_bytes())
+
+
+def _write(model: openvino.Model, folder: Path) -> None:
+    # Weights in fp16 would change the map, for no speed on a CPU.
+    openvino.save_model(model, folder / XML, compress_to_fp16=False)

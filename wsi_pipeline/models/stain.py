@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from functools import cached_property
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -34,6 +35,8 @@ STAINS: Final = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0
 _UNIT: Final = 1000
 """Integer steps to a density of 1."""
 _HIGHEST: Final = 4 * _UNIT
+_LONGEST: Final = 200
+"""Pixels of radius: sums over its squares stay below 2^31."""
 _VERSION: Final = 1
 
 
@@ -60,6 +63,8 @@ def stain_density_card(
         The density is averaged twice over a square of twice this side.
     """
     radius = max(1, round(radius_um / mpp))
+    if not (slope > 0 and math.isfinite(threshold + slope) and radius <= _LONGEST):
+        raise ValueError(f"slope must be above 0, all finite, and the radius {_LONGEST} px at most")
     args: dict[str, Any] = {"threshold": threshold, "slope": slope, "radius": radius}
     key = json.dumps([_VERSION, args, mpp], sort_keys=True)
     return ModelCard(
@@ -116,7 +121,8 @@ class StainDensity:
     def predict(self, images: NDArray[np.uint8]) -> Maps:
         """See `Segmenter.predict`. Beyond the image there is glass, as there is beyond a slide."""
         check_images(images, self.card)
-        density = haematoxylin(images)
+        halo = 2 * self._radius
+        density = np.pad(haematoxylin(images), ((0, 0), (halo, halo), (halo, halo)))
         density = _box_mean(_box_mean(density, self._radius), self._radius)
         probability = self._table[density][:, None]
         return Maps(probability, binary_uncertainty(probability))
@@ -152,20 +158,19 @@ def haematoxylin(images: NDArray[np.uint8]) -> NDArray[np.int32]:
 
 
 def _box_mean(values: NDArray[np.int32], radius: int) -> NDArray[np.int32]:
-    """Mean over squares of side 2 radius + 1, rounded down; zero beyond the image."""
-    for axis in (1, 2):
-        values = _box_sum(values, radius, axis)
-    return values // (2 * radius + 1) ** 2
-
-
-def _box_sum(values: NDArray[np.int32], radius: int, axis: int) -> NDArray[np.int32]:
-    padding = [(0, 0)] * values.ndim
-    padding[axis] = (radius + 1, radius)
-    # int32 may wrap around in the running sum: differences are right all the same, being below 2^31 themselves.
-    running = np.cumsum(np.pad(values, padding), axis=axis, dtype=np.int32)
+    """Mean over the squares of side 2 radius + 1 that lie in (N, H, W), rounded down: H and W less 2 radius."""
     side = 2 * radius + 1
-    length = values.shape[axis]
-    upper = running.take(range(side, side + length), axis=axis)
-    lower = running.take(range(length), axis=axis)
-    total: NDArray[np.int32] = upper - lower
+    for axis in (1, 2):
+        values = _running_sum(values, side, axis)
+    return values // side**2
+
+
+def _running_sum(values: NDArray[np.int32], side: int, axis: int) -> NDArray[np.int32]:
+    padding = [(0, 0)] * values.ndim
+    padding[axis] = (1, 0)
+    # int32 may wrap around on the way: the differences are right all the same, being below 2^31 themselves.
+    summed = np.cumsum(np.pad(values, padding), axis=axis, dtype=np.int32)
+    ends, starts = [slice(None)] * values.ndim, [slice(None)] * values.ndim
+    ends[axis], starts[axis] = slice(side, None), slice(None, -side)
+    total: NDArray[np.int32] = summed[tuple(ends)] - summed[tuple(starts)]
     return total
