@@ -114,6 +114,21 @@ class Handout(Section):
     slide_uris: dict[str, str] = Field(default_factory=dict)
 
 
+class Learning(Section):
+    """Training on corrected slides.
+
+    `held_out` names patients or slide ids that are never trained on; without it a quarter of the patients is
+    held out, chosen by a hash of their name so that the choice stays when the cohort grows.
+    """
+
+    name: str = "unet"
+    mpp: Mpp = Field(default=1.0, description="resolution of a model trained from nothing; a given model keeps its own")
+    steps: Annotated[int, Field(ge=1, le=1_000_000)] = 2000
+    tiles_per_slide: Annotated[int, Field(ge=1)] = 64
+    seed: int = 0
+    held_out: tuple[str, ...] = ()
+
+
 class Costs(Section):
     """Rates of the cost table; what is not given is not shown."""
 
@@ -136,6 +151,7 @@ class Config(Section):
     regions: Regions = Regions()
     review: Review = Review()
     handout: Handout = Handout()
+    learning: Learning = Learning()
     costs: Costs = Costs()
     base: Path = Field(default=Path(), exclude=True, repr=False, description="folder that relative paths count from")
 

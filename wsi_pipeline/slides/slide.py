@@ -1,0 +1,266 @@
+"""A slide that is open: size, resolution, levels, and pixels of any level or in between."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from PIL import Image
+
+from wsi_pipeline.cohort import SlideRef
+from wsi_pipeline.errors import MppMissing, SlideNotFound, SlideTooCoarse, SlideUnreadable
+from wsi_pipeline.slides.readers import Level, OpenSlideReader, Reader, RGBImage, TiffSlideReader
+from wsi_pipeline.slides.resample import shrink, source_of
+from wsi_pipeline.slides.tiffs import TiledReader, damage_reports, tiled
+from wsi_pipeline.tiling import Bounds
+
+logger = logging.getLogger(__name__)
+
+PLAUSIBLE_MPP = (0.05, 20.0)
+# Overviews (of DICOM series, say) rightly state up to about this; screen resolutions mistaken for mpp begin at 250.
+OVERVIEW_MPP = 100.0
+# A level this near to the wanted resolution is read as it is: resampling would blur and gain nothing.
+NEAR_ENOUGH = 0.02
+# The finest level may be coarser than the model's resolution by this factor, not more.
+TOO_COARSE = 2.0
+# A reduced picture is made from strips of at most this many pixels.
+STRIP_PIXELS = 16 * 2**20
+
+
+class Slide:
+    """One open slide. Use it as a context manager, or call `close`.
+
+    Attributes
+    ----------
+    size
+        Width and height in level-0 px.
+    mpp
+        µm per level-0 px, the mean of x and y; `mpp_source` is "file" or "config".
+    levels
+        Finest first.
+    crop
+        The rectangle (level-0 px) to which QuPath's OpenSlide reader would crop; None for the whole slide.
+    """
+
+    def __init__(self, ref: SlideRef, reader: Reader, mpp: float, mpp_source: str) -> None:
+        self.ref = ref
+        self.mpp = mpp
+        self.mpp_source = mpp_source
+        self.levels = tuple(_levels(reader.level_sizes))
+        self.size = (self.levels[0].width, self.levels[0].height)
+        self.crop = reader.crop
+        self.reader = reader.name
+        self._reader = reader
+
+    def read(self, bounds: Bounds, downsample: float) -> RGBImage:
+        """A rectangle of the working level: the slide seen at `downsample` level-0 px to a pixel.
+
+        The level nearest above is read once and averaged over each pixel's own area, on a grid anchored at the
+        slide's corner: what a pixel shows does not depend on the rectangle it was asked for with. Beyond the
+        slide's edge everything is white.
+
+        Parameters
+        ----------
+        bounds
+            In pixels of the working level; may reach beyond the slide.
+        downsample
+            1 or more.
+
+        Returns
+        -------
+        uint8 (bounds.height, bounds.width, 3)
+
+        Raises
+        ------
+        SlideUnreadable
+            Pixels cannot be fetched or decoded.
+        """
+        level = self._level_for(downsample)
+        ratio = downsample / level.downsample
+        if abs(ratio - 1) < 1e-6:
+            return self._padded(level, bounds)
+        return shrink(self._padded(level, source_of(bounds, ratio)), bounds, ratio)
+
+    def thumbnail(self, max_side: int) -> RGBImage:
+        """The whole slide, its longer side at most `max_side` px; memory does not grow with the slide."""
+        downsample = max(1.0, max(self.size) / max_side)
+        width, height = (max(1, round(side / downsample)) for side in self.size)
+        level = self._level_for(downsample)
+        if level.width * level.height <= STRIP_PIXELS:
+            pixels = self._level(level, Bounds(0, 0, level.width, level.height))
+            return np.array(Image.fromarray(pixels).resize((width, height), Image.Resampling.BOX))
+        return self._thumbnail_in_strips(level, width, height)
+
+    def _thumbnail_in_strips(self, level: Level, width: int, height: int) -> RGBImage:
+        out = np.empty((height, width, 3), np.uint8)
+        ratio = level.height / height
+        rows = max(1, int(STRIP_PIXELS / level.width / ratio))
+        for top in range(0, height, rows):
+            bottom = min(top + rows, height)
+            low, high = top * ratio, bottom * ratio
+            strip = Bounds(0, math.floor(low), level.width, min(math.ceil(high), level.height))
+            box = (0, low - strip.y, level.width, min(high - strip.y, strip.height))
+            pixels = Image.fromarray(self._level(level, strip))
+            out[top:bottom] = np.array(pixels.resize((width, bottom - top), Image.Resampling.BOX, box=box))
+        return out
+
+    def _level_for(self, downsample: float) -> Level:
+        """The coarsest level that is at least as fine as asked for."""
+        fine = [level for level in self.levels if level.downsample <= downsample * (1 + 1e-6)]
+        return fine[-1] if fine else self.levels[0]
+
+    def _padded(self, level: Level, bounds: Bounds) -> RGBImage:
+        inside = bounds.within(Bounds(0, 0, level.width, level.height))
+        if inside == bounds:
+            return self._level(level, bounds)
+        out = np.full((bounds.height, bounds.width, 3), 255, np.uint8)
+        if inside.width and inside.height:
+            y, x = inside.y - bounds.y, inside.x - bounds.x
+            out[y : y + inside.height, x : x + inside.width] = self._level(level, inside)
+        return out
+
+    def _level(self, level: Level, bounds: Bounds) -> RGBImage:
+        try:
+            return self._reader.read(level.index, bounds)
+        except Exception as error:
+            raise SlideUnreadable(
+                self.ref.slide_id,
+                f"cannot be read at level {level.index}, x {bounds.x} to {bounds.right}, "
+                f"y {bounds.y} to {bounds.bottom}: {_one_line(error)}",
+                "copy the file again, or leave the slide out",
+            ) from error
+
+    def close(self) -> None:
+        self._reader.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_slide(ref: SlideRef, *, needed_mpp: float | None = None) -> Slide:
+    """Open a slide and check that it can be used.
+
+    Parameters
+    ----------
+    needed_mpp
+        The model's resolution in µm/px; None when any will do.
+
+    Raises
+    ------
+    SlideNotFound
+        There is nothing at the URI.
+    SlideUnreadable
+        A folder, an empty file, no slide, cut off, or of a kind that no reader opens.
+    MppMissing
+        The file states no mpp between 0.05 and 20 µm/px and the configuration gives none.
+    SlideTooCoarse
+        The finest level is more than twice as coarse as `needed_mpp`.
+    """
+    _exists(ref)
+    reader = _open_reader(ref)
+    try:
+        mpp, source = _resolution(ref, reader, needed_mpp)
+        if needed_mpp is not None and mpp > TOO_COARSE * needed_mpp:
+            raise SlideTooCoarse(ref.slide_id, mpp, needed_mpp)
+    except BaseException:
+        reader.close()
+        raise
+    return Slide(ref, reader, mpp, source)
+
+
+def working_downsample(slide: Slide, mpp: float) -> float:
+    """Level-0 px to a pixel at `mpp` µm/px.
+
+    A level whose resolution is within 2 % of `mpp` is taken as it is: its own downsample is returned. A slide
+    that is coarser than `mpp` is worked on at its own resolution.
+    """
+    wanted = mpp / slide.mpp
+    for level in slide.levels:
+        if abs(level.downsample / wanted - 1) <= NEAR_ENOUGH:
+            return level.downsample
+    return max(1.0, wanted)
+
+
+def _levels(sizes: tuple[tuple[int, int], ...]) -> Iterator[Level]:
+    """Levels with their downsample: the whole number that explains the size, where there is one.
+
+    A level of 1/4 of 2222 px has 555 or 556 px: the ratio 4.0036 is rounding, the pixels are 4 wide.
+    """
+    width, height = sizes[0]
+    for index, (w, h) in enumerate(sizes):
+        ratio = (width / w + height / h) / 2
+        whole = round(ratio)
+        explained = all(abs(full / whole - part) <= 1 for full, part in ((width, w), (height, h)))
+        yield Level(index, w, h, float(whole) if explained else ratio)
+
+
+def _exists(ref: SlideRef) -> None:
+    if not ref.is_local:
+        return
+    path = Path(ref.uri)
+    if path.is_dir():
+        raise SlideUnreadable(ref.slide_id, f"{path} is a folder", "name the slide file")
+    if not path.exists():
+        raise SlideNotFound(ref.slide_id, f"there is no file {path}", "look at the path, or remove the slide")
+    if path.stat().st_size == 0:
+        raise SlideUnreadable(ref.slide_id, f"{path} is empty", "copy the file again")
+
+
+def _open_reader(ref: SlideRef) -> Reader:
+    """tiffslide with tifffile's tiles where they can be read, else tiffslide alone, else openslide."""
+    causes = []
+    try:
+        with damage_reports() as damage:
+            base = TiffSlideReader(ref.uri)
+            reader = tiled(base, ref.uri)
+    except FileNotFoundError as error:
+        raise SlideNotFound(
+            ref.slide_id, f"there is nothing at {ref.uri}", "look at the URL and your access"
+        ) from error
+    except Exception as error:  # noqa: BLE001 - tifffile, fsspec and codecs raise many kinds
+        causes.append(f"tiffslide: {_one_line(error)}")
+    else:
+        broken = (reader.check() if isinstance(reader, TiledReader) else None) or next(iter(damage), None)
+        if broken is None:
+            return reader
+        reader.close()
+        raise SlideUnreadable(ref.slide_id, broken, "copy the file again: it is not whole")
+    if ref.is_local:
+        try:
+            return OpenSlideReader(ref.uri)
+        except Exception as error:  # noqa: BLE001 - openslide and its loader raise several kinds
+            causes.append(f"openslide: {_one_line(error)}")
+    raise SlideUnreadable(
+        ref.slide_id, f"is no slide that can be opened ({'; '.join(causes)})", "convert it, or leave it out"
+    )
+
+
+def _resolution(ref: SlideRef, reader: Reader, needed_mpp: float | None) -> tuple[float, str]:
+    if ref.mpp is not None:
+        return ref.mpp, "config"
+    if reader.mpp is None:
+        raise MppMissing(ref.slide_id, None)
+    x, y = reader.mpp
+    mpp = (x + y) / 2
+    if needed_mpp is not None and PLAUSIBLE_MPP[1] < mpp <= OVERVIEW_MPP:
+        raise SlideTooCoarse(ref.slide_id, mpp, needed_mpp)
+    if not all(PLAUSIBLE_MPP[0] <= value <= PLAUSIBLE_MPP[1] for value in (x, y)):
+        raise MppMissing(ref.slide_id, mpp)
+    if abs(x - y) > 0.02 * mpp:
+        logger.warning("%s: pixels are not square (%.4g by %.4g µm); the mean is used", ref.slide_id, x, y)
+    return mpp, "file"
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else text[:197] + "..."

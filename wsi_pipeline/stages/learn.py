@@ -1,0 +1,139 @@
+"""Training on what pathologists corrected, and the comparison with the model that they corrected."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wsi_pipeline.cohort import load_cohort
+from wsi_pipeline.config import Config
+from wsi_pipeline.errors import ConfigError, StoreError
+from wsi_pipeline.files import read_json, write_json
+from wsi_pipeline.learning import AnnotatedSlide, Decision, decide, evaluate, tiles_of, train
+from wsi_pipeline.models import ClassSpec, ModelCard, load_card, load_segmenter
+from wsi_pipeline.qupath import read_geojson
+from wsi_pipeline.rundir import RunDir
+from wsi_pipeline.stages.lock import exclusive
+from wsi_pipeline.stages.predict import model_path_of
+from wsi_pipeline.states import Source
+
+logger = logging.getLogger(__name__)
+
+# One patient in four; see `is_held_out`.
+HELD_OUT_SHARE = 0.25
+BACKGROUND = ClassSpec(name="Background", color=(200, 200, 200), background=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Reviewed slides, by what they may be used for; no patient is on both sides."""
+
+    train: tuple[AnnotatedSlide, ...]
+    held_out: tuple[AnnotatedSlide, ...]
+
+
+def corrected_slides(config: Config) -> Split:
+    """The slides that a person has reviewed, with their corrected annotations, split by patient.
+
+    Raises
+    ------
+    StoreError
+        Nothing was collected yet.
+    """
+    run = RunDir(config.output)
+    if not run.metrics.exists():
+        raise StoreError(f"there are no corrections in {run.review}; run `wsi-pipeline collect` first")
+    metrics = read_json(run.metrics)
+    refs = {ref.slide_id: ref for ref in load_cohort(config).slides}
+    sides: tuple[list[AnnotatedSlide], list[AnnotatedSlide]] = ([], [])
+    for slide_id, facts in sorted(metrics["slides"].items()):
+        path = run.review / "corrected" / f"{slide_id}.geojson"
+        if not facts["reviewed"] or slide_id not in refs or not path.exists():
+            continue
+        slide = AnnotatedSlide(refs[slide_id], tuple(read_geojson(path)), source=Source(metrics["source"]))
+        sides[is_held_out(slide, config.learning.held_out)].append(slide)
+    return Split(tuple(sides[0]), tuple(sides[1]))
+
+
+def is_held_out(slide: AnnotatedSlide, named: Sequence[str]) -> bool:
+    """Whether a slide is kept for judging models: by name, else one patient in four by a hash of its name."""
+    if named:
+        return slide.group in named or slide.ref.slide_id in named
+    first = hashlib.sha256(slide.group.encode()).digest()[0]
+    return first < 256 * HELD_OUT_SHARE
+
+
+def learned_model(run: RunDir, name: str) -> Path:
+    """Where `train` puts a model."""
+    return run.root / "learning" / "models" / name
+
+
+def train_on_corrections(config: Config, progress: Callable[[int, int, float], None] | None = None) -> ModelCard:
+    """Train on the reviewed slides that are not held out, going on from the configured model when it can learn.
+
+    Raises
+    ------
+    ConfigError
+        There is no reviewed slide to learn from.
+    """
+    run = RunDir(config.output)
+    settings = config.learning
+    with exclusive(run.lock):
+        split = corrected_slides(config)
+        if not split.train:
+            raise ConfigError("learning: no reviewed slide is left to learn from; review more, or hold out fewer")
+        old = load_card(model_path_of(config))
+        init = Path(model_path_of(config)) if old.architecture == "unet" else None
+        classes = old.classes if init else (BACKGROUND, *old.foreground)
+        mpp = old.mpp if init else settings.mpp
+        samples = tiles_of(
+            split.train,
+            mpp=mpp,
+            classes=classes,
+            per_slide=settings.tiles_per_slide,
+            tissue=config.tissue,
+            seed=settings.seed,
+        )
+        logger.info("training on %d tiles of %d slides", len(samples), len(split.train))
+        return train(
+            samples,
+            out=learned_model(run, settings.name),
+            steps=settings.steps,
+            mpp=mpp,
+            classes=classes,
+            name=settings.name,
+            seed=settings.seed,
+            init=init,
+            progress=progress,
+        )
+
+
+def compare_models(config: Config, new_path: str, slides: Sequence[AnnotatedSlide]) -> Decision:
+    """Score the configured model and another one on the same slides; writes learning/promotion.json.
+
+    Raises
+    ------
+    ConfigError
+        There is no slide to judge on.
+    """
+    if not slides:
+        raise ConfigError("learning: no reviewed slide is held out; name some in `learning.held_out`")
+    run = RunDir(config.output)
+    scores, cards = [], []
+    for path in (model_path_of(config), new_path):
+        segmenter = load_segmenter(path, device=config.model.device, runtime=config.model.runtime)
+        scores.append(evaluate(segmenter, slides, tissue=config.tissue, threshold=config.regions.threshold))
+        cards.append(segmenter.card)
+    decision = decide(scores[0], scores[1], old_card=cards[0], new_card=cards[1])
+    record: dict[str, Any] = {
+        "schema": 1,
+        "decision": decision.to_json(),
+        "old": [score.to_json() for score in scores[0]],
+        "new": [score.to_json() for score in scores[1]],
+    }
+    write_json(run.root / "learning" / "promotion.json", record)
+    return decision
