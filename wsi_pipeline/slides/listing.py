@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from wsi_pipeline.cohort import Cohort, SlideRef, load_cohort
@@ -47,22 +47,20 @@ def list_cohort(config: Config, needed_mpp: float | None = None) -> list[SlideRo
 
 
 def _row(ref: SlideRef, needed_mpp: float | None) -> SlideRow:
-    about = {"patient": ref.patient, "site": ref.site, "scanner": ref.scanner}
+    row = SlideRow(ref.slide_id, ref.uri, patient=ref.patient, site=ref.site, scanner=ref.scanner)
     try:
         with open_slide(ref, needed_mpp=needed_mpp) as slide:
-            return SlideRow(
-                slide_id=ref.slide_id,
-                uri=ref.uri,
+            return replace(
+                row,
                 width=slide.size[0],
                 height=slide.size[1],
                 mpp=slide.mpp,
                 mpp_source=slide.mpp_source,
                 levels=len(slide.levels),
                 reader=slide.reader,
-                **about,
             )
     except SlideError as error:
-        return SlideRow(slide_id=ref.slide_id, uri=ref.uri, problems=(f"{error.cause}; {error.remedy}",), **about)
+        return replace(row, problems=(f"{error.cause}; {error.remedy}",))
 
 
 def _others(cohort: Cohort) -> Iterator[SlideRow]:

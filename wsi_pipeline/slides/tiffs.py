@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,8 @@ from wsi_pipeline.slides.readers import RGBImage, TiffSlideReader
 from wsi_pipeline.tiling import Bounds
 
 CACHE_BYTES = 64 * 2**20
+# One request is dearer than the bytes of a gap like this.
+GAP = 16 * 1024
 DECODE_THREADS = max(1, min(8, os.cpu_count() or 1))
 
 # TIFF compression codes.
@@ -84,15 +87,30 @@ class ByteSource:
         """The bytes of each (offset, count); remote ones are coalesced by fsspec and fetched together."""
         if self._descriptor is not None:
             return [os.pread(self._descriptor, count, offset) for offset, count in spans]
-        starts = [offset for offset, _ in spans]
-        ends = [offset + count for offset, count in spans]
-        found: list[bytes] = self._fs.cat_ranges([self._path] * len(spans), starts, ends, max_gap=64 * 1024)
+        joined = coalesced(spans)
+        starts, ends = [start for start, _ in joined], [end for _, end in joined]
+        parts: list[bytes] = self._fs.cat_ranges([self._path] * len(joined), starts, ends)
+        found = []
+        for offset, count in spans:
+            part = bisect_right(starts, offset) - 1
+            found.append(parts[part][offset - starts[part] : offset - starts[part] + count])
         return found
 
     def close(self) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def coalesced(spans: Sequence[tuple[int, int]], gap: int = GAP) -> list[tuple[int, int]]:
+    """(start, end) of the fewest ranges that hold all (offset, count), sorted; gaps up to `gap` bytes are bridged."""
+    found: list[tuple[int, int]] = []
+    for offset, count in sorted(spans):
+        if found and offset <= found[-1][1] + gap:
+            found[-1] = (found[-1][0], max(found[-1][1], offset + count))
+        else:
+            found.append((offset, offset + count))
+    return found
 
 
 class TiledLevel:

@@ -240,7 +240,10 @@ def _grown(mask: Mask, radius: int) -> Mask:
 
 
 def _opened(mask: Mask, radius: int) -> Mask:
-    return np.asarray(ndimage.binary_opening(mask, iterations=radius))
+    # What lies beyond the picture is taken to go on as at its edge.
+    padded = np.pad(mask, radius, mode="edge")
+    opened = ndimage.binary_opening(padded, iterations=radius)
+    return np.asarray(opened[radius:-radius, radius:-radius])
 
 
 def _closed(mask: Mask, radius: int) -> Mask:
