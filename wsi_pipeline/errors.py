@@ -5,6 +5,8 @@ The command line turns a `WsiError` into one clear line; anything else is a bug 
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class WsiError(Exception):
     """Base of every error that this package raises on purpose."""
@@ -28,6 +30,16 @@ class SlideError(WsiError):
 
     def __str__(self) -> str:
         return f"{self.slide}: {self.cause}; {self.remedy}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Leaves have other parameters, and an error must come back from a worker process as it left.
+        return _slide_error, (type(self), self.slide, self.cause, self.remedy)
+
+
+def _slide_error(kind: type[SlideError], slide: str, cause: str, remedy: str) -> SlideError:
+    error = kind.__new__(kind)
+    SlideError.__init__(error, slide, cause, remedy)
+    return error
 
 
 class SlideNotFound(SlideError, FileNotFoundError):
@@ -66,6 +78,10 @@ class ModelError(WsiError, ValueError):
 
 class StoreError(WsiError, OSError):
     """A file of the run directory cannot be read or written."""
+
+
+class ClusterError(WsiError, ConnectionError):
+    """The dask cluster that was asked for cannot be reached, has no workers, or went away."""
 
 
 class RunLocked(WsiError, BlockingIOError):

@@ -1,0 +1,184 @@
+"""The engine: slides in, maps out. One client, runs of blocks in a sliding window, slides as they come.
+
+The caller's thread does the client's work: it pulls slides from an iterable as there is room, hands out runs of
+blocks, and alone writes which blocks are done. Nothing of the cohort is kept but the slides under way.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from wsi_pipeline.config import Config
+from wsi_pipeline.inference import registry
+from wsi_pipeline.inference.cluster import GPU, Cluster, connect
+from wsi_pipeline.inference.registry import ModelSpec
+from wsi_pipeline.inference.rounds import Means, OnProgress, Pace, Round
+from wsi_pipeline.inference.slide_work import SlideJob, SlideResult
+from wsi_pipeline.models import ModelCard, RuntimeChoice, choose_runtime, load_card
+from wsi_pipeline.tiling import cell_side
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """How to run; nothing here but `runtime`, `precision` and `device` can change a map, and those by rounding only.
+
+    Attributes
+    ----------
+    block, window
+        Working px; a block is rounded up to whole cells of the model. Halos count to the window.
+    scheduler
+        Address of a dask scheduler that is there; None: this machine.
+    workers
+        Worker processes on this machine; None: threads of this process.
+    retries
+        How often a block that failed is tried again.
+    device, runtime, precision
+        "auto", or what an earlier call chose, so that a resumed run goes on in the same way.
+    """
+
+    block: int = 2048
+    window: int = 768
+    scheduler: str | None = None
+    workers: int | None = None
+    retries: int = 2
+    device: str = "auto"
+    runtime: str = "auto"
+    precision: str = "auto"
+
+    @classmethod
+    def of(cls, config: Config) -> EngineSettings:
+        """What a configuration says."""
+        inference, model = config.inference, config.model
+        return cls(
+            block=inference.block,
+            window=inference.window,
+            scheduler=inference.scheduler,
+            workers=inference.workers,
+            retries=inference.retries,
+            device=model.device,
+            runtime=model.runtime,
+        )
+
+
+class Engine:
+    """Predicts slides with one model; a context manager.
+
+    Parameters
+    ----------
+    model_path
+        As `wsi_pipeline.models.load_segmenter`; every worker must be able to read it.
+
+    Attributes
+    ----------
+    runtime
+        How the model runs, chosen when the engine is entered (on a worker, where workers are elsewhere).
+
+    Raises
+    ------
+    ModelError
+        On entering: the model cannot be used.
+    ClusterError
+        On entering: the scheduler does not answer or has no workers.
+    """
+
+    runtime: RuntimeChoice
+
+    def __init__(self, model_path: str, settings: EngineSettings | None = None) -> None:
+        self.settings = settings or EngineSettings()
+        self.model_path = model_path
+        self.card: ModelCard = load_card(model_path)
+        self._session = uuid.uuid4().hex
+        self._stack = ExitStack()
+        self._pace = Pace()
+        self._round: Round | None = None
+        self._cluster: Cluster
+        self._model: ModelSpec
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self._cluster = stack.enter_context(connect(self.settings.scheduler, self.settings.workers))
+            stack.callback(self._forget)
+            self.runtime = self._choose_runtime()
+            self._model = ModelSpec(
+                self.model_path,
+                self.runtime.device,
+                self.runtime.runtime,
+                self.runtime.precision,
+                self._cluster.threads,
+            )
+            logger.info("model %s: %s", self.card.model_id, self.runtime.reason)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            # An iterator that is kept in a frame of the error's traceback has not been closed.
+            if self._round is not None:
+                self._round.settle_down()
+        finally:
+            self._stack.close()
+
+    def predict(self, jobs: Iterable[SlideJob], on_progress: OnProgress | None = None) -> Iterator[SlideResult]:
+        """Predict slides; each comes back as soon as it is through, in whatever order.
+
+        `jobs` is asked for the next slide when there is room for it, in the caller's thread. A block that cannot
+        be predicted, or a slide that cannot be opened, is in its result; the others go on. When the caller stops
+        (an error, Ctrl-C, or closing the iterator), blocks that are at work are finished and kept.
+
+        Raises
+        ------
+        ClusterError
+            The scheduler went away. What is done is kept.
+        ModelError
+            A worker cannot load the model.
+        """
+        means = Means(
+            self._session,
+            self._cluster,
+            self.card,
+            self._model,
+            self.settings.window,
+            self.block,
+            self.settings.retries,
+        )
+        self._round = Round(means, self._pace, on_progress)
+        try:
+            yield from self._round.results(iter(jobs))
+        finally:
+            self._round.settle_down()
+
+    def _choose_runtime(self) -> RuntimeChoice:
+        wish: dict[str, Any] = {
+            "device": self.settings.device,
+            "runtime": self.settings.runtime,
+            "precision": self.settings.precision,
+            "threads": self._cluster.threads,
+        }
+        if self.settings.scheduler is None:
+            return choose_runtime(self.model_path, **wish)
+        resources = {GPU: 1} if self._cluster.has_gpus and self.settings.device != "cpu" else None
+        future = self._cluster.client.submit(choose_runtime, self.model_path, **wish, pure=False, resources=resources)
+        choice: RuntimeChoice = future.result()
+        return choice
+
+    def _forget(self) -> None:
+        if self._cluster.in_process:
+            registry.forget(self._session)
+        else:
+            self._cluster.client.run(registry.forget, self._session, on_error="ignore")
+
+    @property
+    def block(self) -> int:
+        """Side of a block of a new store in working px."""
+        cell = cell_side(self.card.stride)
+        return -(-self.settings.block // cell) * cell

@@ -1,0 +1,236 @@
+"""One call of `Engine.predict`: slides come in as there is room, runs of blocks go out through a sliding window."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from wsi_pipeline.errors import ClusterError, ModelError, SlideError, StoreError
+from wsi_pipeline.inference import registry
+from wsi_pipeline.inference.cluster import GPU, Cluster
+from wsi_pipeline.inference.registry import ModelSpec
+from wsi_pipeline.inference.slide_work import SlideJob, SlideResult, SlideWork, failed_result
+from wsi_pipeline.inference.work import BlockRun, BlockSpec, RunOutcome, run_blocks
+from wsi_pipeline.models import ModelCard
+from wsi_pipeline.tiling import cell_side
+
+if TYPE_CHECKING:
+    from distributed import Future
+
+logger = logging.getLogger(__name__)
+
+RUN_SECONDS: Final = 10.0
+"""Runs are made about this long: it is what a kill costs, and how often progress is seen."""
+MOST_BLOCKS: Final = 32
+FIRST_BLOCKS: Final = 4
+"""Blocks of a run while it is not known how long one takes."""
+AHEAD: Final = 2
+"""Runs handed out for each that can be at work."""
+LOOK_EVERY_S: Final = 5.0
+"""How often the cluster is asked how many workers it has."""
+
+OnProgress = Callable[[str, int, int], None]
+"""Told slide id, blocks done, and blocks with tissue in all."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Means:
+    """What an engine works with; `window` and `block` in working px."""
+
+    session: str
+    cluster: Cluster
+    card: ModelCard
+    model: ModelSpec
+    window: int
+    block: int
+    retries: int
+
+
+@dataclass(slots=True)
+class Pace:
+    """How long blocks took of late."""
+
+    seconds_per_block: float | None = None
+
+    def learn(self, outcome: RunOutcome) -> None:
+        """Half of what is known comes from the last run."""
+        if outcome.blocks:
+            new, old = outcome.seconds.whole / len(outcome.blocks), self.seconds_per_block
+            self.seconds_per_block = new if old is None else (old + new) / 2
+
+    def run_length(self, waiting: int, slots: int) -> int:
+        """Blocks of the next run: about `RUN_SECONDS` long, and a share of what waits for each slot."""
+        known = self.seconds_per_block
+        wanted = FIRST_BLOCKS if known is None else int(RUN_SECONDS / max(known, 1e-3))
+        return max(1, min(wanted, -(-waiting // slots), MOST_BLOCKS))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Sent:
+    """A run that was handed out."""
+
+    work: SlideWork
+    blocks: tuple[BlockSpec, ...]
+    alone: bool
+
+
+class Round:
+    """Slides under way and runs handed out; used by one thread."""
+
+    def __init__(self, means: Means, pace: Pace, on_progress: OnProgress | None) -> None:
+        from distributed import as_completed
+
+        self._means = means
+        self._pace = pace
+        self._on_progress = on_progress
+        self._client = means.cluster.client
+        self._gpu = means.model.device != "cpu"
+        self._sent: dict[Future[RunOutcome], _Sent] = {}
+        self._back = as_completed(loop=self._client.loop)
+        self._slides: list[SlideWork] = []
+        self._results: list[SlideResult] = []
+        self._more = True
+        self._slots = (0, -LOOK_EVERY_S)
+
+    def results(self, jobs: Iterator[SlideJob]) -> Iterator[SlideResult]:
+        """See `Engine.predict`."""
+        while True:
+            self._fill(jobs)
+            # Taken out before the caller sees them: it may stop at any.
+            ready, self._results = self._results, []
+            yield from ready
+            if self._sent:
+                self._collect(next(self._back))
+            elif not (self._slides or self._results or self._more):
+                return
+
+    def settle_down(self) -> None:
+        """Let the blocks that are at work end and keep them; what was not begun is left for another call."""
+        if not self._sent:
+            return
+        logger.info("stopping: blocks that are at work are finished first")
+        session = self._means.session
+        self._client.run(registry.stop, session, True, on_error="ignore")
+        try:
+            while self._sent:
+                future = next(self._back)
+                sent = self._sent.pop(future)
+                if future.status == "finished":
+                    sent.work.settle(future.result())
+        except StoreError as error:
+            logger.error("%s", error)
+        finally:
+            self._client.run(registry.stop, session, False, on_error="ignore")
+
+    def _fill(self, jobs: Iterator[SlideJob]) -> None:
+        """Hand out runs until there are enough, and ask for slides as long as there is room."""
+        suspects = [work for work in self._slides if work.has_suspects]
+        if suspects:
+            if not self._sent:
+                self._send(suspects[0], suspects[0].take_suspect(), alone=True)
+            return
+        slots = self._count_slots()
+        while len(self._sent) < AHEAD * slots and not self._results:
+            work = next((work for work in self._slides if work.waiting), None)
+            if work is not None:
+                self._send(work, work.take(self._pace.run_length(work.waiting, slots)))
+            elif self._more:
+                self._begin(jobs)
+            else:
+                return
+
+    def _count_slots(self) -> int:
+        count, when = self._slots
+        if time.monotonic() - when < LOOK_EVERY_S:
+            return count
+        parallel = self._means.model.runtime == "numpy"
+        self._slots = (self._means.cluster.slots(gpu=self._gpu, parallel=parallel), time.monotonic())
+        return self._slots[0]
+
+    def _begin(self, jobs: Iterator[SlideJob]) -> None:
+        job = next(jobs, None)
+        if job is None:
+            self._more = False
+            return
+        means = self._means
+        try:
+            work = SlideWork.start(job, means.card, block=means.block, retries=means.retries)
+        except StoreError as error:
+            self._results.append(failed_result(job, error))
+            return
+        self._tell(work)
+        if work.finished:
+            self._results.append(work.result())
+        else:
+            self._slides.append(work)
+
+    def _send(self, work: SlideWork, blocks: tuple[BlockSpec, ...], *, alone: bool = False) -> None:
+        means = self._means
+        run = BlockRun(
+            session=means.session,
+            ref=work.job.ref,
+            store=work.store.path,
+            downsample=work.job.downsample,
+            model=means.model,
+            cell=cell_side(means.card.stride),
+            window=means.window,
+            blocks=blocks,
+        )
+        resources = {GPU: 1} if self._gpu and means.cluster.has_gpus else None
+        key = f"predict-blocks-{uuid.uuid4().hex}"
+        future = self._client.submit(run_blocks, run, key=key, pure=False, resources=resources)
+        self._sent[future] = _Sent(work, blocks, alone)
+        self._back.add(future)
+
+    def _collect(self, future: Future[RunOutcome]) -> None:
+        """One run came back, well or not."""
+        sent = self._sent.pop(future)
+        work = sent.work
+        work.came_back()
+        try:
+            self._take_in(sent, future)
+        except (SlideError, StoreError) as error:
+            work.abandon(error)
+        self._tell(work)
+        if work.finished:
+            self._slides.remove(work)
+            self._log(work)
+            self._results.append(work.result())
+
+    def _take_in(self, sent: _Sent, future: Future[RunOutcome]) -> None:
+        """Give the slide what became of its run; raises what the slide cannot go on from, or nobody."""
+        from distributed import KilledWorker
+
+        work, name = sent.work, sent.work.job.ref.slide_id
+        error = None if future.status == "finished" else future.exception()
+        if error is None:
+            outcome: RunOutcome = future.result()
+            self._pace.learn(outcome)
+            work.settle(outcome)
+        elif isinstance(error, KilledWorker):
+            logger.warning("%s: a worker died with %d blocks; they are tried again", name, len(sent.blocks))
+            work.lost(sent.blocks, "the worker died, and died again with nothing but this block", alone=sent.alone)
+        elif isinstance(error, CancelledError):
+            self._sent.clear()
+            raise ClusterError("the dask scheduler went away; the same command goes on from here") from error
+        elif isinstance(error, (SlideError, StoreError, ModelError)):
+            raise error
+        else:
+            logger.warning("%s: %d blocks failed: %s", name, len(sent.blocks), error)
+            work.fault(sent.blocks, " ".join(str(error).split()) or type(error).__name__)
+
+    def _tell(self, work: SlideWork) -> None:
+        if self._on_progress is not None:
+            self._on_progress(work.job.ref.slide_id, work.done, work.total)
+
+    def _log(self, work: SlideWork) -> None:
+        s = work.seconds
+        logger.info(
+            "%s: %d of %d blocks; seconds of all workers: model %.1f, reading %.1f (waited for: %.1f), writing %.1f",
+            work.job.ref.slide_id, work.done, work.total, s.model, s.read, s.wait, s.write,
+        )  # fmt: skip
