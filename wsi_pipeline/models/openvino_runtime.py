@@ -58,6 +58,8 @@ class OpenVinoSegmenter:
             "NUM_STREAMS": 1,
             "INFERENCE_NUM_THREADS": threads or available_cores(),
             "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
+            # Pinned threads gain nothing when alone, and lose when several processes pin the same cores.
+            "ENABLE_CPU_PINNING": False,
         }
         self._request = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
         self._turn = threading.Lock()

@@ -203,7 +203,7 @@ class HalvingBatches:
         while start < len(images):
             part = images[start : start + size]
             try:
-                results.append(run(part))
+                result = run(part)
             except torch.OutOfMemoryError as error:
                 if len(part) == 1:
                     height, width = images.shape[1:3]
@@ -211,11 +211,15 @@ class HalvingBatches:
                         f"the GPU's memory does not hold one window of {width} x {height} px; "
                         "set a smaller `inference.window`, or `model.device: cpu`"
                     ) from error
+                result = None
+            if result is None:
+                # Out here the error is gone, and with it what its frames held on the GPU.
                 size = len(part) // 2
                 self._most_pixels = size * pixels
                 _log.warning("out of GPU memory: going on with %d windows of %d px at once", size, pixels)
                 torch.cuda.empty_cache()
                 continue
+            results.append(result)
             start += len(part)
         return results
 
