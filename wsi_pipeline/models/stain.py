@@ -45,7 +45,7 @@ def stain_density_card(
     class_name: str = CLASS,
     color: RGB = COLOR,
     mpp: float = 1.0,
-    threshold: float = 0.30,
+    threshold: float = 0.20,
     slope: float = 0.03,
     radius_um: float = 12.0,
 ) -> ModelCard:
