@@ -73,6 +73,10 @@ class DataFiles:
         self._seen[entry_id] = sha256_bytes(data)
         return data
 
+    def was_read(self, entry_id: int) -> bool:
+        """Whether data.qpdata was read (or written) here, so that a change by somebody else can be told."""
+        return entry_id in self._seen
+
     def write(self, entry_id: int, image: str, data: bytes, *, ours: bool = True) -> None:
         """Replace data.qpdata, whole or not at all, and check what lies there then.
 

@@ -15,7 +15,7 @@ from wsi_pipeline.errors import ProjectError
 from wsi_pipeline.objects import META_RUN, PathObject, Roi
 from wsi_pipeline.qupath.affine import keeps_axes
 from wsi_pipeline.qupath.protocol import IDENTITY, Affine
-from wsi_pipeline.qupath.shapes import same_region
+from wsi_pipeline.qupath.shapes import same_region, vertices_near
 
 # Deepest nesting that survives QuPath's own reading and saving on a Java thread with the default stack.
 MAX_DEPTH = 100
@@ -169,10 +169,4 @@ def _same_outline(a: BaseGeometry | None, b: BaseGeometry | None) -> bool:
     """The same region, and every vertex of each on the outline of the other: a small edit of a long outline counts."""
     if a is None or b is None or not same_region(a, b, STORED):
         return a is b
-    return _vertices_near(a, b) and _vertices_near(b, a)
-
-
-def _vertices_near(a: BaseGeometry, b: BaseGeometry) -> bool:
-    line = b.boundary if shapely.get_dimensions(b) == 2 else b
-    shapely.prepare(line)
-    return bool(shapely.dwithin(shapely.points(shapely.get_coordinates(a)), line, STORED).all())
+    return vertices_near(a, b, STORED) and vertices_near(b, a, STORED)

@@ -103,13 +103,31 @@ def same_region(a: BaseGeometry | None, b: BaseGeometry | None, tolerance: float
     if shapely.equals_exact(a, b, tolerance):
         return True
     if shapely.get_dimensions(a) < 2:
-        return _near(a, b, tolerance) and _near(b, a, tolerance)
-    a, b = (shape if shape.is_valid else shapely.make_valid(shape) for shape in (a, b))
+        return vertices_near(a, b, tolerance) and vertices_near(b, a, tolerance)
+    a, b = _area(a), _area(b)
     allowed = tolerance * max(a.length, b.length)
     return float(shapely.area(shapely.symmetric_difference(a, b))) <= max(allowed, tolerance * tolerance)
 
 
-def _near(a: BaseGeometry, b: BaseGeometry, tolerance: float) -> bool:
-    points = shapely.points(shapely.get_coordinates(a))
-    shapely.prepare(b)
-    return bool(shapely.dwithin(points, b, tolerance).all())
+def _area(shape: BaseGeometry) -> BaseGeometry:
+    """The region of a polygon that may cross itself, counted even-odd."""
+    return shape if shape.is_valid else shapely.make_valid(shape)
+
+
+def vertices_near(a: BaseGeometry, b: BaseGeometry, tolerance: float) -> bool:
+    """Whether every vertex of `a` lies within `tolerance` px of the points, lines or outline of `b`."""
+    tree = shapely.STRtree(_pieces(b))
+    vertices = np.asarray(shapely.points(shapely.get_coordinates(a)))
+    hit = tree.query(vertices, predicate="dwithin", distance=tolerance)[0]
+    return bool(np.unique(hit).size == vertices.size)
+
+
+def _pieces(geometry: BaseGeometry) -> NDArray[np.object_]:
+    """The points of a geometry of points, else the single segments of its lines and rings: quick to search."""
+    parts = shapely.get_parts(geometry)
+    if shapely.get_dimensions(geometry) == 0:
+        return np.asarray(parts)
+    rings = shapely.get_rings(parts) if shapely.get_dimensions(geometry) == 2 else parts
+    coordinates, owner = shapely.get_coordinates(rings, return_index=True)
+    starts = np.flatnonzero(owner[:-1] == owner[1:])
+    return np.asarray(shapely.linestrings(np.stack([coordinates[starts], coordinates[starts + 1]], axis=1)))

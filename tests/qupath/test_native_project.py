@@ -1,0 +1,199 @@
+"""What only the native backend does: history, saves that stand for QuPath's, other frames, real projects."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import shapely
+from hypothesis import HealthCheck, given, settings
+from shapely import affinity
+
+from tests.qupath.strategies import equal_numbers, object_lists
+from wsi_pipeline.errors import ProjectChanged, ProjectError, QuPathFormatError
+from wsi_pipeline.objects import Kind, PathObject, Roi
+from wsi_pipeline.qupath.data_files import backup_of
+from wsi_pipeline.qupath.native.qpdata import QpData
+from wsi_pipeline.qupath.native_project import NativeProject, checked_bytes
+from wsi_pipeline.qupath.shapes import same_region
+
+
+def _object(number: int, x: float = 0.0) -> PathObject:
+    return PathObject(
+        uuid=str(uuid.UUID(int=number)),
+        kind=Kind.ANNOTATION,
+        geometry=shapely.box(x, 0, x + 8, 10),
+        path_class="Tumor",
+        metadata={"wsi_run": "r"},
+    )
+
+
+def _project(folder: Path) -> NativeProject:
+    project = NativeProject.create(folder)
+    project.add_image("file:///slides/a.svs", "a.svs", size=(1000, 800), mpp=0.5, image_type="BRIGHTFIELD_H_E")
+    project.save()
+    return project
+
+
+def _rewrite_builder(project: NativeProject, builder: dict[str, Any]) -> NativeProject:
+    raw = orjson.loads(project.path.read_bytes())
+    raw["images"][0]["serverBuilder"] = builder
+    project.path.write_bytes(orjson.dumps(raw))
+    return NativeProject.open(project.path)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(object_lists)
+def test_arbitrary_objects_survive_a_project(tmp_path: Path, objects: list[PathObject]) -> None:
+    folder = tmp_path / str(uuid.uuid4())
+    _project(folder).save_objects(1, objects)
+    read = NativeProject.open(folder, read_only=True).image(1).read_objects()
+    assert [o.uuid for o in read] == [o.uuid for o in objects]
+    for before, after in zip(objects, read, strict=True):
+        for name in ("kind", "path_class", "name", "color", "locked", "parent", "plane", "roi", "nucleus_roi"):
+            assert getattr(after, name) == getattr(before, name), name
+        assert dict(after.metadata) == dict(before.metadata)
+        assert equal_numbers(dict(after.measurements), dict(before.measurements), 1e-6)
+        assert before.geometry is not None
+        assert after.geometry is not None
+        # An ellipse is stored as its box; its outline is made anew.
+        tolerance = 0.5 if before.roi is Roi.ELLIPSE else 0.02
+        assert after.geometry.bounds == pytest.approx(before.geometry.bounds, abs=0.02)
+        assert same_region(before.geometry, after.geometry, tolerance)
+        assert same_region(before.nucleus, after.nucleus, 0.02)
+    shutil.rmtree(folder)
+
+
+def test_a_save_in_the_manner_of_qupath_replaces_everything_and_is_kept_before_the_next_write(tmp_path: Path) -> None:
+    project = _project(tmp_path)
+    project.add_objects(1, [_object(1), _object(2, 20)])
+    assert project.save_objects(1, [_object(2, 21), _object(9, 50)]) == 2
+    theirs = (tmp_path / "data/1/data.qpdata").read_bytes()
+    project.add_objects(1, [_object(10, 70)])
+    assert [p.read_bytes() for p in (tmp_path / "history").glob("1-*.qpdata")] == [theirs]
+    assert [o.uuid for o in project.image(1).read_objects()] == [_object(n).uuid for n in (2, 9, 10)]
+
+
+def test_a_stale_view_does_not_save_over_newer_work(tmp_path: Path) -> None:
+    project = _project(tmp_path)
+    stale = NativeProject.open(tmp_path)
+    stale.image(1).read_objects()
+    project.add_objects(1, [_object(1)])
+    with pytest.raises(ProjectChanged):
+        stale.save_objects(1, [])
+    # Looking again makes the view fresh.
+    assert len(stale.image(1).read_objects()) == 1
+    assert stale.save_objects(1, []) == 0
+
+
+def test_a_write_between_reading_and_writing_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """QuPath saves while the new file is being made: the only moment in which its work could be lost."""
+    project = _project(tmp_path)
+    path = tmp_path / "data/1/data.qpdata"
+
+    def slow(data: QpData, image: str) -> bytes:
+        path.write_bytes(path.read_bytes() + b"\x00")
+        return checked_bytes(data, image)
+
+    monkeypatch.setattr("wsi_pipeline.qupath.native_project.checked_bytes", slow)
+    with pytest.raises(ProjectChanged, match=r"a\.svs"):
+        project.add_objects(1, [_object(1)])
+    assert path.read_bytes().endswith(b"\x00")
+
+
+def test_a_damaged_file_with_a_backup_says_so(tmp_path: Path) -> None:
+    project = _project(tmp_path)
+    path = tmp_path / "data/1/data.qpdata"
+    shutil.copy(path, backup_of(path))
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(QuPathFormatError, match=r"data\.qpdata\.bkp is beside it"):
+        project.image(1).read_objects()
+
+
+def test_an_image_that_was_added_and_never_saved_leaves_no_objects_to_the_next(tmp_path: Path) -> None:
+    project = _project(tmp_path)
+    lost = project.add_image("file:///slides/b.svs", "b.svs", size=(10, 10), mpp=0.5)
+    project.add_objects(lost, [_object(1)])
+    again = NativeProject.open(tmp_path)  # as after a crash: project.qpproj knows nothing of it
+    image = again.add_image("file:///slides/b.svs", "b.svs", size=(10, 10), mpp=0.5)
+    assert image.entry_id == lost.entry_id + 1
+    assert image.read_objects() == []
+
+
+def test_objects_are_placed_in_the_frame_in_which_qupath_shows_the_slide(tmp_path: Path) -> None:
+    project = _project(tmp_path)
+    plain = {"builderType": "uri", "uri": "file:///slides/a.svs", "metadata": {"width": 1000, "height": 800}}
+    view = _rewrite_builder(project, {"builderType": "rotated", "rotation": "ROTATE_90", "builder": plain})
+    view.add_objects(1, [_object(1, 100)])
+    assert view.image(1).read_objects()[0].geometry.equals(_object(1, 100).geometry)  # type: ignore[union-attr]
+    stored = _rewrite_builder(project, plain).image(1).read_objects()[0].geometry
+    # Turned clockwise: what is at the left of the top edge comes to the top of the right edge.
+    assert stored is not None
+    assert stored.bounds == (800 - 10, 100, 800, 108)
+
+
+def test_objects_on_a_cropped_slide_are_shifted_both_ways(tmp_path: Path) -> None:
+    project = _project(tmp_path)
+    plain = {"builderType": "uri", "uri": "file:///slides/a.svs"}
+    region = {"x": 30, "y": 40, "width": 500, "height": 500}
+    view = _rewrite_builder(project, {"builderType": "cropped", "region": region, "builder": plain})
+    view.add_objects(1, [_object(1, 100)])
+    stored = _rewrite_builder(project, plain).image(1).read_objects()[0].geometry
+    assert stored is not None
+    assert stored.equals(affinity.translate(shapely.box(100, 0, 108, 10), -30, -40))
+
+
+def test_an_image_in_an_unknown_frame_is_refused_and_the_others_are_read(tmp_path: Path) -> None:
+    project = _project(tmp_path)
+    project.add_image("file:///slides/b.svs", "b.svs", size=(10, 10), mpp=0.5)
+    project.save()
+    inner = {"builderType": "uri", "uri": "file:///slides/a.svs"}
+    view = _rewrite_builder(project, {"builderType": "warped", "builder": inner})
+    for call in (view.image(1).read_objects, lambda: view.add_objects(1, [_object(1)])):
+        with pytest.raises(ProjectError, match=r"a\.svs: .*`warped`"):
+            call()
+    assert view.image(2).read_objects() == []
+    view.set_metadata(1, {"seen": "yes"})
+    view.save()
+    assert orjson.loads(view.path.read_bytes())["images"][0]["serverBuilder"]["builderType"] == "warped"
+
+
+@pytest.mark.testdata
+@pytest.mark.parametrize("name", ["q044", "q051", "q060"])
+def test_adding_to_a_real_project_leaves_everything_else_as_it_is(testdata: Path, tmp_path: Path, name: str) -> None:
+    shutil.copytree(testdata / "qupath" / name / "project", tmp_path / "p", copy_function=shutil.copyfile)
+    for path in [tmp_path / "p", *(tmp_path / "p").rglob("*")]:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    project = NativeProject.open(tmp_path / "p")
+    original = (tmp_path / "p/data/1/data.qpdata").read_bytes()
+    untouched = (tmp_path / "p/data/2/data.qpdata").read_bytes()
+    before = project.image(1).read_objects()
+    assert len(before) == 33
+    assert project.add_objects(1, [_object(1)]) == 1
+    project.save()
+    after = NativeProject.open(tmp_path / "p", read_only=True)
+    read = after.image(1).read_objects()
+    assert [o.uuid for o in read] == [*(o.uuid for o in before), _object(1).uuid]
+    for old, new in zip(before, read, strict=False):
+        assert old.geometry is not None
+        assert new.geometry is not None
+        assert new.geometry.equals_exact(old.geometry, 0)
+        assert (new.roi, new.path_class, new.name, new.parent) == (old.roi, old.path_class, old.name, old.parent)
+        assert equal_numbers(dict(new.measurements), dict(old.measurements))
+    assert after.image(1).image_type == "BRIGHTFIELD_H_E"
+    assert after.read_data(after.image(1)).stains == project.read_data(project.image(1)).stains  # type: ignore[union-attr]
+    assert (tmp_path / "p/data/2/data.qpdata").read_bytes() == untouched
+    assert [p.read_bytes() for p in (tmp_path / "p/history").glob("*.qpdata")] == [original]
+
+
+@pytest.mark.testdata
+def test_a_large_project_is_listed_without_reading_objects(testdata: Path) -> None:
+    project = NativeProject.open(testdata / "qupath" / "tcga-coad_434_v0.3.2.qpproj", read_only=True)
+    assert len(project.images()) == 434
+    assert all(image.size is not None and image.uri.startswith("file:/I:/") for image in project.images())
+    wanted = project.images()[7]
+    assert project.find(uri=wanted.uri) is wanted
