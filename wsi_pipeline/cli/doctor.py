@@ -41,7 +41,8 @@ def _facts() -> dict[str, Any]:
     free = shutil.disk_usage(Path.cwd()).free / 1e9
     return {
         **versions(),
-        "openvino": installed("openvino") or "not installed: pip install 'wsi-pipeline[openvino]' (faster on most CPUs)",
+        "openvino": installed("openvino")
+        or "not installed: pip install 'wsi-pipeline[openvino]' (faster on most CPUs)",
         "s3fs": installed("s3fs") or "not installed: pip install 'wsi-pipeline[s3]' to read s3://",
         "gcsfs": installed("gcsfs") or "not installed: pip install 'wsi-pipeline[gcs]' to read gs://",
         "machine": f"{platform.system()} {platform.machine()}, {cpu_name()}, {available_cores()} cores",

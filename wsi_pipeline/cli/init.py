@@ -28,7 +28,9 @@ def init(config: Target = Path("wsi.yaml"), slides: Slides = None, model: ModelP
     lines = []
     for line in text.splitlines():
         if line.startswith("output:"):
-            lines.append("output: run                            # the run directory: predictions, regions, project, report")
+            lines.append(
+                "output: run                            # the run directory: predictions, regions, project, report"
+            )
         elif line.lstrip().startswith("slides:"):
             listed = ", ".join(f'"{slide}"' for slide in chosen)
             lines.append(f"  slides: [{listed}]   # globs, paths, or URLs (s3://, gs://, https://)")

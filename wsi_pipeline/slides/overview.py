@@ -95,7 +95,8 @@ def _scale_bar(picture: Image.Image, mpp: float) -> None:
     """A bar of a round length, about a fifth of the picture, `mpp` µm per pixel of the picture."""
     length_um = _round_length(picture.width * mpp / 5)
     pixels = length_um / mpp
-    label = f"{length_um / 1000:g} mm" if length_um >= 1000 else f"{length_um:g} µm"
+    # In mm throughout: the font that comes with Pillow has no µ.
+    label = f"{length_um / 1000:g} mm"
     drawing = ImageDraw.Draw(picture)
     font = ImageFont.load_default(size=max(12, picture.width // 70))
     left, bottom = 16.0, picture.height - 16.0

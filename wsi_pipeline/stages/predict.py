@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,26 @@ from wsi_pipeline.config import Config
 from wsi_pipeline.errors import ConfigError, SlideError, StoreError
 from wsi_pipeline.files import remove_partials
 from wsi_pipeline.inference import Engine, EngineSettings, SlideJob, SlideResult
-from wsi_pipeline.models import ModelCard, load_card
+from wsi_pipeline.models import ModelCard, RuntimeChoice, load_card
 from wsi_pipeline.progress import LogProgress, Progress
 from wsi_pipeline.rundir import RunDir
 from wsi_pipeline.stages.lock import exclusive
-from wsi_pipeline.stages.slide import PreparedSlide, finish_slide, is_done, prepare_slide
+from wsi_pipeline.stages.slide import (
+    PreparedSlide,
+    finish_slide,
+    forget_other_maps,
+    forget_summary,
+    is_done,
+    prepare_slide,
+)
 from wsi_pipeline.stages.state import RunRecord, SlideRecord, public_config, read_run, run_id_of, versions
 
 logger = logging.getLogger(__name__)
 
 # run.json of a large cohort is megabytes: not after each slide.
 SAVE_EVERY_S = 5.0
+# Slides whose polygons wait for the one thread that draws them.
+MOST_FINISHING = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +85,7 @@ def predict_cohort(
     with exclusive(run.lock):
         ledger = Ledger.start(run, config, card, cohort)
         todo = chosen(cohort, only)
-        _predict(config, run, model_path, card, ledger, todo, limit, progress)
+        _predict(config, run, model_path, ledger, todo, limit, progress)
         return ledger.outcome()
 
 
@@ -106,6 +115,129 @@ def chosen(cohort: Cohort, only: Sequence[str] | None) -> list[SlideRef]:
     return [known[slide_id] for slide_id in only]
 
 
+def _predict(
+    config: Config,
+    run: RunDir,
+    model_path: str,
+    ledger: Ledger,
+    refs: Sequence[SlideRef],
+    limit: int | None,
+    progress: Progress,
+) -> None:
+    run_id = ledger.record.run_id
+    todo = [ref for ref in refs if not is_done(run.slide(ref.slide_id), ref, run_id)]
+    if len(refs) > len(todo):
+        logger.info("%d slides are done already", len(refs) - len(todo))
+    todo = todo[:limit]
+    if not todo:
+        return
+    settings = _as_before(EngineSettings.of(config), ledger.record.runtime)
+    with Engine(model_path, settings) as engine, ThreadPoolExecutor(1, thread_name_prefix="regions") as pool:
+        ledger.set_runtime(engine.runtime)
+        progress.begin("predict", len(todo))
+        work = _Work(config, run, engine.card, ledger, progress, pool)
+        try:
+            for result in engine.predict(work.jobs(todo), progress.advance):
+                work.take(result)
+            work.settle(0)
+        finally:
+            ledger.save()
+            progress.end()
+
+
+def _as_before(settings: EngineSettings, runtime: Mapping[str, Any]) -> EngineSettings:
+    """How the run was begun: a resumed one goes on in the same way, for the sake of the same bytes."""
+    if not runtime:
+        return settings
+    return replace(settings, device=runtime["device"], runtime=runtime["runtime"], precision=runtime["precision"])
+
+
+class _Work:
+    """Slides on their way: prepared just before the engine wants them, finished while it goes on."""
+
+    def __init__(
+        self,
+        config: Config,
+        run: RunDir,
+        card: ModelCard,
+        ledger: Ledger,
+        progress: Progress,
+        pool: ThreadPoolExecutor,
+    ) -> None:
+        self._config = config
+        self._run = run
+        self._card = card
+        self._ledger = ledger
+        self._progress = progress
+        self._pool = pool
+        self._prepared: dict[str, PreparedSlide] = {}
+        self._finishing: deque[tuple[str, Future[dict[str, Any]]]] = deque()
+
+    def jobs(self, refs: Iterable[SlideRef]) -> Iterator[SlideJob]:
+        """Open each slide and find its tissue; one that cannot be used is recorded and left out."""
+        for ref in refs:
+            folder = self._run.slide(ref.slide_id)
+            try:
+                forget_summary(folder)
+                remove_partials(folder.root)
+                prepared = prepare_slide(ref, self._config, self._card, self._ledger.record.run_id, folder)
+                forget_other_maps(folder, prepared, self._card)
+            except (SlideError, StoreError) as error:
+                self._failed(ref.slide_id, error)
+                continue
+            self._ledger.update(
+                ref.slide_id,
+                width=prepared.size[0],
+                height=prepared.size[1],
+                mpp=prepared.mpp,
+                mpp_source=prepared.mpp_source,
+                reader=prepared.reader,
+            )
+            self._prepared[ref.slide_id] = prepared
+            yield prepared.job(folder)
+
+    def take(self, result: SlideResult) -> None:
+        """A slide whose map is there (or is not): its regions are drawn while the engine goes on."""
+        prepared = self._prepared.pop(result.slide_id)
+        for block, cause in sorted(result.causes.items())[:5]:
+            logger.error("%s: block row %d, column %d: %s", result.slide_id, *block, cause)
+        if result.error is not None or result.store is None:
+            error = result.error or StoreError(f"{result.slide_id}: the prediction store cannot be opened")
+            self._failed(result.slide_id, error)
+            return
+        run_id, folder = self._ledger.record.run_id, self._run.slide(result.slide_id)
+        job = self._pool.submit(finish_slide, prepared, result.store, self._config, self._card, run_id, folder)
+        self._finishing.append((result.slide_id, job))
+        self.settle(MOST_FINISHING)
+
+    def settle(self, left: int) -> None:
+        """Wait until at most `left` slides are being finished."""
+        while len(self._finishing) > left:
+            slide_id, job = self._finishing.popleft()
+            try:
+                summary = job.result()
+            except (SlideError, StoreError) as error:
+                self._failed(slide_id, error)
+                continue
+            failed = summary["blocks"]["failed"]
+            if failed:
+                total = sum(summary["blocks"].values())
+                reason = f"{failed} of {total} blocks could not be predicted (see log/); mend the file and run again"
+                self._ledger.update(slide_id, state="failed", reason=reason)
+            else:
+                self._ledger.update(slide_id, state="done", reason=None)
+            self._progress.finish(slide_id, _note(summary))
+
+    def _failed(self, slide_id: str, error: SlideError | StoreError) -> None:
+        self._ledger.fail(slide_id, error)
+        self._progress.finish(slide_id, "failed")
+
+
+def _note(summary: Mapping[str, Any]) -> str:
+    flags = "".join(f"; {flag}" for flag in summary["flags"])
+    return f"{summary['regions']} regions on {summary['tissue_mm2']:.2f} mm² of tissue{flags}"
+
+
 class Ledger:
     """run.json while a call works on it."""
 
@@ -132,9 +264,12 @@ class Ledger:
             old = known.get(ref.slide_id)
             slides[ref.slide_id] = old if old is not None and old.state == "done" and old.uri == ref.uri else fresh
         for problem in cohort.problems:
-            slides.setdefault(
-                problem.slide,
-                SlideRecord(state="failed", uri=problem.slide, name=Path(problem.slide).name, reason=_why(problem)),
+            key, number = problem.slide, 1
+            while key in slides:
+                number += 1
+                key = f"{problem.slide} ({number})"
+            slides[key] = SlideRecord(
+                state="failed", uri=problem.slide, name=Path(problem.slide).name, reason=_why(problem)
             )
             logger.error("%s", problem)
         classes = [{"name": spec.name, "color": list(spec.color)} for spec in card.foreground]
@@ -152,9 +287,14 @@ class Ledger:
         ledger.save()
         return ledger
 
-    def set_runtime(self, runtime: dict[str, Any]) -> None:
+    def set_runtime(self, choice: RuntimeChoice) -> None:
+        """Keep what was chosen, without what was measured: that differs from call to call."""
+        runtime = {"device": choice.device, "runtime": choice.runtime, "precision": choice.precision}
         self.record = self.record.model_copy(update={"runtime": runtime})
         self.save()
+
+    def is_done(self, slide_id: str) -> bool:
+        return self.record.slides[slide_id].state == "done"
 
     def update(self, slide_id: str, **changes: Any) -> None:
         old = self.record.slides[slide_id]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import logging
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,15 +19,20 @@ from wsi_pipeline.cohort import SlideRef
 from wsi_pipeline.config import Config
 from wsi_pipeline.errors import StoreError
 from wsi_pipeline.files import read_json, write_bytes, write_json
-from wsi_pipeline.inference import BlockState, PredictionStore
+from wsi_pipeline.inference import BlockState, PredictionStore, SlideJob
+from wsi_pipeline.inference.slide_work import map_info
 from wsi_pipeline.models import ModelCard
 from wsi_pipeline.objects import PathObject
 from wsi_pipeline.qupath.geojson import write_geojson
+from wsi_pipeline.raster import fill
 from wsi_pipeline.regions import ReviewTile, extract_regions, review_tiles, write_tiles
 from wsi_pipeline.rundir import SlideDir
 from wsi_pipeline.slides import TissueMask, find_tissue, open_slide, working_downsample
 from wsi_pipeline.slides.overview import write_overview
 from wsi_pipeline.stages.state import digest
+from wsi_pipeline.tiling import Bounds, cell_side
+
+logger = logging.getLogger(__name__)
 
 SUMMARY_SCHEMA = 1
 
@@ -54,6 +60,17 @@ class PreparedSlide:
     downsample: float
     tissue: TissueMask
     key: str
+
+    def job(self, folder: SlideDir) -> SlideJob:
+        """What the engine is asked for."""
+        return SlideJob(
+            ref=self.ref,
+            store=folder.prediction,
+            size=self.size,
+            mpp=self.mpp,
+            downsample=self.downsample,
+            tissue=self.tissue,
+        )
 
 
 def prepare_slide(ref: SlideRef, config: Config, card: ModelCard, run_id: str, folder: SlideDir) -> PreparedSlide:
@@ -90,15 +107,16 @@ def slide_key(run_id: str, slide_id: str, size: tuple[int, int], mpp: float) -> 
     return digest({"run": run_id, "slide": slide_id, "size": list(size), "mpp": mpp})
 
 
-def is_done(folder: SlideDir, run_id: str) -> bool:
-    """Whether the slide's results are there and were made by this recipe. The summary is written last."""
+def is_done(folder: SlideDir, ref: SlideRef, run_id: str) -> bool:
+    """Whether the slide's results are there, whole, and made by this recipe at the mpp that is stated now."""
     if not folder.summary.exists():
         return False
     try:
         summary = read_json(folder.summary)
-    except StoreError:
+        same = summary["run_id"] == run_id and ref.mpp in (None, summary["mpp"])
+        return bool(same and not summary["blocks"]["failed"])
+    except (StoreError, KeyError, TypeError):
         return False
-    return isinstance(summary, dict) and summary.get("run_id") == run_id and not summary["blocks"]["failed"]
 
 
 def finish_slide(
@@ -138,7 +156,7 @@ def summarise(
 ) -> dict[str, Any]:
     """The slide in figures: areas in mm², counts, and flags in plain words."""
     tissue_mm2 = prepared.tissue.area_um2(prepared.mpp) / 1e6
-    area: Counter[str] = Counter()
+    area = dict.fromkeys(classes, 0.0)
     for region in regions:
         area[region.path_class or ""] += region.measurements["Area µm^2"] / 1e6
     counts = Counter(int(v) for v in blocks.ravel())
@@ -169,7 +187,7 @@ def summarise(
 def flags(
     prepared: PreparedSlide,
     regions: Sequence[PathObject],
-    area_mm2: Counter[str],
+    area_mm2: Mapping[str, float],
     tissue_mm2: float,
     failed: int,
     blocks: int,
@@ -194,24 +212,37 @@ def flags(
 
 def on_tissue(tissue: TissueMask, regions: Sequence[PathObject]) -> float:
     """Area (level-0 px²) of the regions that lies on tissue, counted on the tissue mask's grid."""
-    from wsi_pipeline.raster import fill
-    from wsi_pipeline.tiling import Bounds
-
     height, width = tissue.mask.shape
     whole = Bounds(0, 0, width, height)
     pixels = 0
     for region in regions:
-        x, y, right, bottom = (region.geometry.bounds if region.geometry is not None else (0, 0, 0, 0))
+        if region.geometry is None:
+            continue
+        x, y, right, bottom = region.geometry.bounds
         d = tissue.downsample
         box = Bounds(int(x / d), int(y / d), int(right / d) + 1, int(bottom / d) + 1).within(whole)
         pixels += int((fill(region.geometry, box, d) & tissue.mask[box.y : box.bottom, box.x : box.right]).sum())
     return pixels * tissue.downsample**2
 
 
-def forget_results(folder: SlideDir) -> None:
-    """Remove what another recipe left for this slide, the summary first."""
+def forget_summary(folder: SlideDir) -> None:
+    """From here on the slide counts as not done, until `finish_slide` has written everything anew."""
     folder.summary.unlink(missing_ok=True)
-    if folder.prediction.exists():
+
+
+def forget_other_maps(folder: SlideDir, prepared: PreparedSlide, card: ModelCard) -> None:
+    """Remove the maps that another model, resolution or tissue mask left; they cannot be gone on with."""
+    if not folder.prediction.exists():
+        return
+    try:
+        info = PredictionStore.open(folder.prediction).info
+        cells = prepared.tissue.cells(cell_side(card.stride), prepared.downsample, prepared.size)
+        wanted = map_info(prepared.job(folder), card, info.block * card.output_downsample, cells)
+        same = not info.differences(wanted)
+    except StoreError:
+        same = False
+    if not same:
+        logger.warning("%s: maps of another model or other settings are made anew", prepared.ref.slide_id)
         shutil.rmtree(folder.prediction)
 
 
