@@ -44,5 +44,7 @@ def exclusive(path: Path) -> Iterator[None]:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
         yield
+        # Empty while nobody holds it: a call that changes nothing leaves the folder as it was.
+        os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)

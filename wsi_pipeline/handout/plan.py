@@ -1,0 +1,116 @@
+"""The plan of a handout and its snapshot: what was given to whom, kept apart from the project."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from wsi_pipeline.errors import StoreError
+from wsi_pipeline.files import read_json, sha256_file, write_json
+from wsi_pipeline.objects import RGB, PathObject
+from wsi_pipeline.qupath.geojson import read_geojson, write_geojson
+from wsi_pipeline.rundir import RunDir
+
+SCHEMA_VERSION = 1
+BATCH = "batch-1"
+
+
+class HandedOutSlide(BaseModel):
+    """One image of the batch. `snapshot` counts from the plan's folder, `sha256` is of that file."""
+
+    model_config = ConfigDict(frozen=True)
+
+    slide_id: str
+    name: str
+    uri: str
+    entry_id: int | None = None
+    width: int
+    height: int
+    mpp: float
+    patient: str | None = None
+    run_id: str
+    snapshot: str
+    sha256: str
+    objects: int
+
+
+class Plan(BaseModel):
+    """What a batch is; written before the project is. `project` counts from the run directory."""
+
+    model_config = ConfigDict(frozen=True)
+
+    schema_version: int = SCHEMA_VERSION
+    batch: str
+    rater: str
+    arm: str = "assisted"
+    project: str
+    slides: tuple[HandedOutSlide, ...]
+
+    def slide(self, slide_id: str) -> HandedOutSlide | None:
+        return next((slide for slide in self.slides if slide.slide_id == slide_id), None)
+
+    def with_slide(self, slide: HandedOutSlide) -> Plan:
+        """The plan with this slide in the place of the one of its id, or at the end."""
+        if self.slide(slide.slide_id) is None:
+            return self.model_copy(update={"slides": (*self.slides, slide)})
+        changed = tuple(slide if old.slide_id == slide.slide_id else old for old in self.slides)
+        return self.model_copy(update={"slides": changed})
+
+
+def plan_path(run: RunDir, batch: str = BATCH) -> Path:
+    return run.handout / batch / "plan.json"
+
+
+def write_plan(run: RunDir, plan: Plan) -> None:
+    value: dict[str, Any] = plan.model_dump(mode="json")
+    value["schema"] = value.pop("schema_version")
+    write_json(plan_path(run, plan.batch), value)
+
+
+def read_plan(path: Path) -> Plan:
+    """Read a plan.json; older schemas are read, a newer one is refused with `StoreError`."""
+    value = read_json(path)
+    version = value.pop("schema", None) if isinstance(value, dict) else None
+    if not isinstance(version, int) or version > SCHEMA_VERSION:
+        raise StoreError(f"{path} has schema {version}; this program reads up to {SCHEMA_VERSION}: update wsi-pipeline")
+    try:
+        return Plan.model_validate({**value, "schema_version": version})
+    except ValueError as error:
+        raise StoreError(f"{path} is damaged: {error}") from error
+
+
+def read_plans(run: RunDir) -> list[Plan]:
+    """All batches that were handed out, by name; an empty list before the first handout."""
+    return [read_plan(path) for path in sorted(run.handout.glob("*/plan.json"))]
+
+
+def write_snapshot(
+    run: RunDir, batch: str, slide_id: str, run_id: str, objects: Sequence[PathObject], colors: dict[str, RGB]
+) -> tuple[str, str]:
+    """Write what is handed out of one slide (level-0 px); returns the file's name and SHA-256.
+
+    The name holds the recipe, so that a new model's handout never replaces an older snapshot.
+    """
+    name = f"snapshot/{slide_id}.{run_id}.geojson"
+    path = plan_path(run, batch).parent / name
+    write_geojson(path, objects, colors)
+    return name, sha256_file(path)
+
+
+def snapshot_of(run: RunDir, plan: Plan, slide: HandedOutSlide) -> list[PathObject]:
+    """The objects that were handed out, in level-0 px.
+
+    Raises
+    ------
+    StoreError
+        The snapshot is gone, or is not what was written: corrections could not be told from changes to it.
+    """
+    path = plan_path(run, plan.batch).parent / slide.snapshot
+    if not path.exists():
+        raise StoreError(f"{slide.slide_id}: the snapshot {path} is gone; restore it from a backup")
+    if sha256_file(path) != slide.sha256:
+        raise StoreError(f"{slide.slide_id}: the snapshot {path} was changed after the handout; restore it")
+    return read_geojson(path)
