@@ -14,8 +14,10 @@ from rich.logging import RichHandler
 from rich.markup import escape
 from rich.table import Table
 
-stdout = Console(soft_wrap=True)
-stderr = Console(stderr=True, soft_wrap=True)
+# Wide where no terminal says otherwise: a table in a pipe or a log must not be folded.
+WIDE = 240
+stdout = Console(soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
+stderr = Console(stderr=True, soft_wrap=True, width=None if sys.stderr.isatty() else WIDE)
 
 
 def set_up_logging(*, verbose: bool) -> None:

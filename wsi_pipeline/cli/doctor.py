@@ -25,7 +25,7 @@ def doctor(model: ModelPath = "", as_json: AsJson = False) -> None:
         from wsi_pipeline.models import choose_runtime
 
         choice = choose_runtime(model)
-        facts[f"runtime for {model}"] = choice.to_json() if as_json else str(choice)
+        facts[f"runtime for {model}"] = choice.to_json() if as_json else choice.reason
     if as_json:
         print_json(facts)
         return
@@ -50,7 +50,7 @@ def _facts() -> dict[str, Any]:
         "free disk here": f"{free:.1f} GB",
         "model cache": str(cache_dir()),
         "paquo": qupath.paquo_version or "not installed",
-        "QuPath": qupath.description,
+        "QuPath": f"{qupath.qupath_version} in {qupath.qupath_dir}" if qupath.qupath_dir else "not found",
         "Java": qupath.java_version or "not found (not needed by the native backend)",
         "QuPath projects by": f"{qupath.backend}: {qupath.reason}",
         "extra test data": os.environ.get("WSI_PIPELINE_TESTDATA", "none (only for development)"),

@@ -22,7 +22,7 @@ def slides(config: ConfigFile, as_json: AsJson = False) -> int:
         print_json([row.to_dict() for row in rows])
         return SOME_FAILED if bad else OK
     print_table(
-        ("slide", "width", "height", "mpp", "from", "levels", "reader", "patient", "problems"),
+        ("slide", "width", "height", "mpp", "from", "levels", "reader", "patient", "can be used"),
         [
             (
                 row.slide_id,
@@ -33,11 +33,14 @@ def slides(config: ConfigFile, as_json: AsJson = False) -> int:
                 row.levels,
                 row.reader,
                 row.patient,
-                "; ".join(row.problems) or None,
+                "no" if row.problems else "yes",
             )
             for row in rows
         ],
         right=(1, 2, 3, 5),
     )
-    say(f"{len(rows)} slides, {len(bad)} with problems")
+    say(f"{len(rows)} slides, {len(bad)} that cannot be used")
+    for row in bad:
+        for problem in row.problems:
+            say(f"  {row.slide_id}: {problem}")
     return SOME_FAILED if bad else OK
