@@ -6,11 +6,13 @@ import hashlib
 import uuid
 from collections import Counter, deque
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from shapely.geometry.base import BaseGeometry
 
+from wsi_pipeline.errors import QuPathFormatError
 from wsi_pipeline.objects import DEFAULT_PLANE, RGB, Kind, PathObject, Plane, Roi
 from wsi_pipeline.qupath.native.kept import KeptRoi, Objects, Root
 from wsi_pipeline.qupath.native.pieces import Metadata, Pieces
@@ -23,10 +25,11 @@ _OPAQUE = 0xFF000000
 _NO_UUID = uuid.UUID("7d2b1d0c-6a4e-5f3b-9c8a-0e1f2a3b4c5d")
 
 
-class _Open(NamedTuple):
-    """An object whose children are being read, and its place among all objects."""
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """An object whose children are being read."""
 
-    place: int
+    index: int
     kind: Kind | None
     uuid: str | None
 
@@ -92,51 +95,77 @@ class HierarchyReader:
         left: list[int] = []
         open_uuids: set[str | None] = set()
         while True:
-            opened = self._head(above)
-            count = pieces.children()
-            if opened.uuid in open_uuids:
-                raise pieces.java.error(f"object {opened.uuid} inside another one with the same id")
-            if count:
-                above.append(opened)
-                left.append(count)
-                open_uuids.add(opened.uuid)
+            taken = self._leaves(left[-1], above[-1].uuid, open_uuids) if left else 0
+            if taken:
+                left[-1] -= taken
             else:
-                self._tail(opened)
+                opened = self._head(above)
+                if opened.uuid in open_uuids:
+                    raise self._inside_itself(opened.uuid)
+                count = pieces.children()
+                if left:
+                    left[-1] -= 1
+                if count:
+                    above.append(opened)
+                    left.append(count)
+                    open_uuids.add(opened.uuid)
+                else:
+                    self._tail(opened)
             while left and not left[-1]:
                 left.pop()
                 open_uuids.remove(above[-1].uuid)
                 self._tail(above.pop())
             if not left:
                 return
-            left[-1] -= 1
+
+    def _inside_itself(self, key: str | None) -> QuPathFormatError:
+        return self._pieces.java.error(f"object {key} inside another one with the same id")
+
+    def _leaves(self, limit: int, parent: str | None, open_uuids: set[str | None]) -> int:
+        """Read objects that need no look at each of them, at most `limit`; returns how many there were."""
+        leaves = self._pieces.leaves(min(limit, _BATCH))
+        count = len(leaves.uuids)
+        if not count:
+            return 0
+        if not open_uuids.isdisjoint(leaves.uuids):
+            raise self._inside_itself(next(key for key in leaves.uuids if key in open_uuids))
+        first = len(self.uuids)
+        self.uuids += leaves.uuids
+        self._kinds += leaves.kinds
+        self._parents += [parent] * count
+        self._names += [None] * count
+        self._metadata += leaves.metadata
+        self._measurements += leaves.measurements
+        self._locked += leaves.locked
+        self._classes += leaves.classes
+        self._probabilities += leaves.probabilities
+        self._planes += [roi.plane for roi in leaves.rois]
+        self._rois += [roi.kind for roi in leaves.rois]
+        self._geometries += [None] * count
+        self._batch += [(first + i, False, roi) for i, roi in enumerate(leaves.rois)]
+        for i, nucleus in leaves.nuclei.items():
+            self._nucleus_rois[first + i] = nucleus.kind
+            self._batch.append((first + i, True, nucleus))
+        if len(self._batch) >= _BATCH:
+            self._flush()
+        return count
 
     def _head(self, above: list[_Open]) -> _Open:
         """Read an object up to its children."""
         pieces = self._pieces
-        index = len(self.uuids)
         start = pieces.java.pos
-        kind = pieces.begin(index)
+        kind = pieces.begin(len(self.uuids))
         if (kind is None) != (not above):
             raise pieces.java.error("a root object inside another, or none around all others,", start)
         name, color = pieces.label()
         metadata = pieces.metadata()
         measurements, measured = pieces.measurements()
         if kind is None:
-            self._root(metadata, name, color, measurements)
+            self.root = Root(metadata.uuid, name, color, metadata.texts, measurements)
             return _Open(-1, None, None)
-        key = metadata.uuid or self._made_up(index)
-        self.uuids.append(key)
-        self._kinds.append(kind)
-        self._parents.append(above[-1].uuid)
-        self._names.append(name)
-        self._metadata.append(metadata.texts)
-        self._measurements.append(measurements)
-        self._locked.append(False)
-        self._classes.append(None)
-        self._probabilities.append(_NAN)
-        self._planes.append(DEFAULT_PLANE)
-        self._rois.append(None)
-        self._geometries.append(None)
+        index = self._add(kind, metadata, measurements, above[-1].uuid)
+        key = self.uuids[index]
+        self._names[index] = name
         if color is not None:
             self._colors[index] = rgb(color)
             if not is_opaque(color):
@@ -147,13 +176,27 @@ class HierarchyReader:
             self.kept.empty_metadata[key] = metadata.empty
         return _Open(index, kind, key)
 
-    def _root(self, metadata: Metadata, name: str | None, color: int | None, measurements: dict[str, float]) -> None:
-        self.root = Root(metadata.uuid, name, color, metadata.texts, measurements)
+    def _add(self, kind: Kind, metadata: Metadata, measurements: dict[str, float], parent: str | None) -> int:
+        """Make room for an object in all columns; returns its index."""
+        index = len(self.uuids)
+        self.uuids.append(metadata.uuid or self._made_up(index))
+        self._kinds.append(kind)
+        self._parents.append(parent)
+        self._metadata.append(metadata.texts)
+        self._measurements.append(measurements)
+        self._names.append(None)
+        self._locked.append(False)
+        self._classes.append(None)
+        self._probabilities.append(_NAN)
+        self._planes.append(DEFAULT_PLANE)
+        self._rois.append(None)
+        self._geometries.append(None)
+        return index
 
     def _tail(self, opened: _Open) -> None:
         """Read an object from behind its children to its end."""
         pieces = self._pieces
-        index, kind, _ = opened
+        index, kind = opened.index, opened.kind
         if kind is None:
             pieces.end()
             return
@@ -161,20 +204,24 @@ class HierarchyReader:
         self._classes[index] = pieces.path_class()
         stored = pieces.roi()
         if stored is not None:
-            self._rois[index] = stored.kind
-            self._planes[index] = stored.plane
-            self._later(index, False, stored)
+            self._later(index, stored)
         if kind is Kind.TMA_CORE:
             self._probabilities[index], missing = pieces.core()
             if missing:
                 self._missing.add(index)
+            pieces.end()
         else:
-            self._probabilities[index] = pieces.probability()
+            self._finish(index, kind)
+
+    def _finish(self, index: int, kind: Kind) -> None:
+        """Read what comes behind the region of an object."""
+        pieces = self._pieces
+        self._probabilities[index] = pieces.probability()
         if kind is Kind.CELL:
             nucleus = pieces.roi()
             if nucleus is not None:
                 self._nucleus_rois[index] = nucleus.kind
-                self._later(index, True, nucleus)
+                self._later(index, nucleus, nucleus=True)
         pieces.end()
 
     def _made_up(self, index: int) -> str:
@@ -185,7 +232,11 @@ class HierarchyReader:
 
     # ---- geometries, many at once ----
 
-    def _later(self, index: int, nucleus: bool, stored: StoredRoi) -> None:
+    def _later(self, index: int, stored: StoredRoi, *, nucleus: bool = False) -> None:
+        """Note a region, of which the geometry is made with many others."""
+        if not nucleus:
+            self._rois[index] = stored.kind
+            self._planes[index] = stored.plane
         self._batch.append((index, nucleus, stored))
         if len(self._batch) >= _BATCH:
             self._flush()

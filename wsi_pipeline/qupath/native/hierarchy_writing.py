@@ -6,6 +6,7 @@ it is a constant run of bytes with references in it, and an object is a handful 
 
 from __future__ import annotations
 
+import re
 import struct
 import uuid
 from collections.abc import Mapping, Sequence
@@ -19,17 +20,18 @@ from wsi_pipeline.qupath.native.kept import Objects, Root
 from wsi_pipeline.qupath.native.stored_roi import CORNERS, StoredRoi
 from wsi_pipeline.qupath.native.values import SEPARATOR, UUID_KEY, Measured
 
-_NO_CHILDREN = b"\x77\x04\x00\x00\x00\x00"
-_NO_PROBABILITY = b"\x77\x08\x7f\xf8\x00\x00\x00\x00\x00\x00"
-_NULL = b"\x70"
-_END = b"\x78"
-_OBJECT = b"\x73"
-_ARRAY = b"\x75"
-_UUID_HEAD = b"\x74\x00\x24"
+NO_CHILDREN = b"\x77\x04\x00\x00\x00\x00"
+NO_PROBABILITY = b"\x77\x08\x7f\xf8\x00\x00\x00\x00\x00\x00"
+NULL = b"\x70"
+END = b"\x78"
+OBJECT = b"\x73"
+ARRAY = b"\x75"
+UUID_HEAD = b"\x74\x00\x24"
 # Values of metadata that are worth remembering: those of a run, not of an object.
 _SHARED_VALUES = 1024
 _LONGEST_SHARED = 256
 _OPAQUE = 0xFF000000
+_UUID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _LISTS = {
     "d": (descriptors.DOUBLE_LIST, descriptors.DOUBLE_ARRAY),
     "f": (descriptors.FLOAT_LIST, descriptors.FLOAT_ARRAY),
@@ -79,7 +81,7 @@ class HierarchyWriter:
         self._children(children)
 
     def end(self) -> None:
-        self._java.out += _END
+        self._java.out += END
 
     def head(self, item: PathObject, children: int) -> None:
         """An object up to its children."""
@@ -105,21 +107,21 @@ class HierarchyWriter:
         if item.kind is Kind.TMA_CORE:
             out += b"\x77\x09" + struct.pack(">d?", probability, item.missing)
         elif probability != probability:
-            out += _NO_PROBABILITY
+            out += NO_PROBABILITY
         else:
             out += b"\x77\x08" + struct.pack(">d", probability)
         if item.kind is Kind.CELL:
             self._roi(nucleus)
-        out += _END
+        out += END
 
     def _begin(self, desc: ClassDesc) -> int:
         """Begin an object, and return its number."""
         java = self._java
         head = self._heads.get(desc)
         if head is None:
-            java.out += _OBJECT
+            java.out += OBJECT
             java.class_desc(desc)
-            self._heads[desc] = _OBJECT + self._reference(desc)
+            self._heads[desc] = OBJECT + self._reference(desc)
         else:
             java.out += head
         return java.take_handle()
@@ -133,17 +135,17 @@ class HierarchyWriter:
     def _label(self, name: str | None, color: int | None) -> None:
         java = self._java
         if name is None:
-            java.out += _NULL
+            java.out += NULL
         else:
             java.out += string(name)
             java.next_handle += 1
         if color is None:
-            java.out += _NULL
+            java.out += NULL
         else:
             java.write(self._integer(color))
 
     def _children(self, count: int) -> None:
-        self._java.out += b"\x77\x04" + struct.pack(">i", count) if count else _NO_CHILDREN
+        self._java.out += b"\x77\x04" + struct.pack(">i", count) if count else NO_CHILDREN
 
     def _integer(self, value: int) -> JavaObject:
         if value not in self._integers:
@@ -175,25 +177,25 @@ class HierarchyWriter:
             java.out += head
             java.next_handle += 3
         for text in texts.values():
-            self._text(text)
-        java.out += _NULL * len(without) + _UUID_HEAD + check_uuid(key).encode("ascii") + _END
+            java.out += self.text(text)
+        java.out += NULL * len(without) + UUID_HEAD + check_uuid(key).encode("ascii") + END
         java.next_handle += 1
 
     def _first_metadata(self, keys: tuple[str, ...]) -> None:
         java = self._java
-        java.out += _OBJECT
+        java.out += OBJECT
         java.class_desc(descriptors.METADATA)
         java.take_handle()
         one = self._integer(1)
         java.write(one)
         nodes = [self._keys.setdefault(key, JavaString(key)) for key in keys]
         java.write(JavaArray(descriptors.OBJECT_ARRAY, list(nodes)))
-        array = _ARRAY + self._reference(descriptors.OBJECT_ARRAY) + struct.pack(">i", len(keys))
+        array = ARRAY + self._reference(descriptors.OBJECT_ARRAY) + struct.pack(">i", len(keys))
         java.out += array
         java.take_handle()
         self._metadata_heads[keys] = b"".join(
             [
-                _OBJECT,
+                OBJECT,
                 self._reference(descriptors.METADATA),
                 self._reference(one),
                 array,
@@ -202,29 +204,29 @@ class HierarchyWriter:
             ]
         )
 
-    def _text(self, text: str) -> None:
-        java = self._java
+    def text(self, text: str) -> bytes:
+        """A value of metadata as it goes into the stream next; those that many objects have are written once."""
         known = self._texts.get(text)
         if known is not None:
-            java.out += known
-            return
+            return known
+        java = self._java
         if len(text) <= _LONGEST_SHARED and len(self._texts) < _SHARED_VALUES:
             self._texts[text] = reference(java.next_handle)
-        java.out += string(text)
         java.next_handle += 1
+        return string(text)
 
     # ---- measurements ----
 
     def _measurements(self, measurements: Mapping[str, float], repeated: Measured | None, exact: bool) -> None:
         java = self._java
         if not measurements:
-            java.out += _NULL
+            java.out += NULL
             return
         if repeated is not None and same_numbers(repeated.as_dict(), measurements):
             names, values = repeated.names, repeated.values
         else:
             names, values = tuple(measurements), tuple(measurements.values())
-        code = "d" if exact else _code_of(values)
+        code = "d" if exact else code_of(values)
         head = self._list_heads.get((code, names))
         if head is None:
             self._first_list(code, names)
@@ -237,22 +239,22 @@ class HierarchyWriter:
         """Head of an open list without index, which QuPath closes when it reads it; objects share the list of names."""
         java = self._java
         desc, array = _LISTS[code]
-        java.out += _OBJECT
+        java.out += OBJECT
         java.class_desc(desc)
         java.take_handle()
-        java.out += b"\x00" + _NULL
+        java.out += b"\x00" + NULL
         list_of_names = self._name_lists.get(names) or self._new_name_list(names)
         java.write(list_of_names)
-        java.out += _ARRAY
+        java.out += ARRAY
         java.class_desc(array)
         java.take_handle()
         count = struct.pack(">i", len(names))
         java.out += count
         self._list_heads[code, names] = b"".join(
             [
-                _OBJECT + self._reference(desc) + b"\x00" + _NULL,
+                OBJECT + self._reference(desc) + b"\x00" + NULL,
                 self._reference(list_of_names),
-                _ARRAY + self._reference(array) + count,
+                ARRAY + self._reference(array) + count,
             ]
         )
 
@@ -272,29 +274,29 @@ class HierarchyWriter:
             if known is not None:
                 java.out += known
                 return
-            java.out += _OBJECT
+            java.out += OBJECT
             java.class_desc(descriptors.PATH_CLASS)
             self._classes[name] = reference(java.take_handle())
             color = self._colors[name] if name in self._colors else argb(default_color(name))
             java.write(None if color is None else self._integer(color))
             name, _, own = name.rpartition(SEPARATOR)
             java.write(JavaString(own))
-        java.out += _NULL
+        java.out += NULL
 
     # ---- regions ----
 
     def _roi(self, roi: StoredRoi | None) -> None:
         java = self._java
         if roi is None:
-            java.out += _NULL
+            java.out += NULL
             return
         kind = roi.kind
         head = self._roi_heads.get((kind, roi.plane))
         if head is None:
-            java.out += _OBJECT
+            java.out += OBJECT
             java.class_desc(descriptors.BY_ROI[kind])
             c, z, t = roi.plane
-            head = _OBJECT + self._reference(descriptors.BY_ROI[kind]) + struct.pack(">ii", c, t)
+            head = OBJECT + self._reference(descriptors.BY_ROI[kind]) + struct.pack(">ii", c, t)
             if kind not in CORNERS:
                 head += struct.pack(">i", z)
             self._roi_heads[kind, roi.plane] = head
@@ -307,20 +309,20 @@ class HierarchyWriter:
             self._roi_name(roi)
             return
         if kind is Roi.GEOMETRY:
-            java.out += _NULL
+            java.out += NULL
             self._array(descriptors.BYTE_ARRAY, roi.first, 1)
             return
         if kind is not Roi.POLYLINE:
             self._roi_name(roi)
         if kind is Roi.POLYGON:
-            java.out += _NULL
+            java.out += NULL
         self._array(descriptors.FLOAT_ARRAY, roi.first, 4)
         self._array(descriptors.FLOAT_ARRAY, roi.second, 4)
 
     def _roi_name(self, roi: StoredRoi) -> None:
         java = self._java
         if roi.name is None:
-            java.out += _NULL
+            java.out += NULL
         else:
             java.out += string(roi.name)
             java.next_handle += 1
@@ -329,16 +331,16 @@ class HierarchyWriter:
         java = self._java
         head = self._array_heads.get(desc)
         if head is None:
-            java.out += _ARRAY
+            java.out += ARRAY
             java.class_desc(desc)
-            self._array_heads[desc] = _ARRAY + self._reference(desc)
+            self._array_heads[desc] = ARRAY + self._reference(desc)
         else:
             java.out += head
         java.next_handle += 1
         java.out += struct.pack(">i", len(raw) // size) + raw
 
 
-def _code_of(values: Sequence[float]) -> str:
+def code_of(values: Sequence[float]) -> str:
     """Float, as QuPath gives to detections, if it holds the values exactly, else double."""
     doubles, floats = packer("d", len(values)), packer("f", len(values))
     try:
@@ -363,11 +365,7 @@ def check_uuid(text: str) -> str:
     QuPathFormatError
         It is none: QuPath would give the object another one at each opening.
     """
-    try:
-        made = str(uuid.UUID(text))
-    except ValueError:
-        made = ""
-    if made != text:
+    if not _UUID.fullmatch(text):
         raise QuPathFormatError(f"{text!r} is no id for an object: QuPath wants a UUID of 36 characters")
     return text
 

@@ -112,7 +112,7 @@ class JavaReader:
         try:
             return mutf8.decode(raw)
         except ValueError as error:
-            raise self.error(f"damaged text ({error})", self.pos - length)
+            raise self.error(f"damaged text ({error})", self.pos - length) from error
 
     # ---- elements ----
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import struct
 import uuid
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from wsi_pipeline.objects import Kind
@@ -28,6 +29,21 @@ class Metadata(NamedTuple):
     uuid: str | None
     texts: dict[str, str]
     empty: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Leaves:
+    """Columns of objects without children that follow each other, and by place the nuclei of those that have one."""
+
+    kinds: list[Kind] = field(default_factory=list)
+    uuids: list[str] = field(default_factory=list)
+    metadata: list[dict[str, str]] = field(default_factory=list)
+    measurements: list[dict[str, float]] = field(default_factory=list)
+    locked: list[bool] = field(default_factory=list)
+    classes: list[str | None] = field(default_factory=list)
+    probabilities: list[float] = field(default_factory=list)
+    rois: list[StoredRoi] = field(default_factory=list)
+    nuclei: dict[int, StoredRoi] = field(default_factory=dict)
 
 
 class Pieces:
@@ -50,6 +66,10 @@ class Pieces:
         """The next element of the stream."""
         self.values.at = self.java.pos
         return self.java.read()
+
+    def leaves(self, limit: int) -> Leaves:
+        """At most `limit` of the next objects, as far as they have no children and can be read at once."""
+        return Leaves()
 
     def begin(self, index: int) -> Kind | None:
         """Head of the object that gets this index: its kind, None for the root."""

@@ -6,8 +6,9 @@ from wsi_pipeline.errors import QuPathFormatError
 from wsi_pipeline.qupath.native import descriptors, mutf8
 from wsi_pipeline.qupath.native.data import END, MARK, VERSION, QpData, TmaGrid, json_object
 from wsi_pipeline.qupath.native.hierarchy_reading import HierarchyReader, is_opaque, rgb
-from wsi_pipeline.qupath.native.java_model import Foreign, JavaEnum, JavaObject, Node, Tag
+from wsi_pipeline.qupath.native.java_model import Foreign, JavaEnum, JavaObject, Node, SkippedReference, Tag
 from wsi_pipeline.qupath.native.java_reader import JavaReader
+from wsi_pipeline.qupath.native.leaf_reader import LeafReader
 from wsi_pipeline.qupath.native.pieces import Pieces
 from wsi_pipeline.qupath.native.values import Values
 
@@ -26,7 +27,10 @@ def read_qpdata(data: bytes) -> QpData:
         The file is damaged, cut off, of another version, or holds something that could not be written back.
     """
     data = bytes(data)
-    return _File(data, Pieces).read()
+    try:
+        return _File(data, LeafReader).read()
+    except SkippedReference:
+        return _File(data, Pieces).read()
 
 
 class _File:

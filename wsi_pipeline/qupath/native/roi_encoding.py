@@ -15,7 +15,7 @@ from shapely.geometry.base import BaseGeometry
 
 from wsi_pipeline.errors import QuPathFormatError
 from wsi_pipeline.objects import Plane, Roi
-from wsi_pipeline.qupath.native.stored_roi import StoredRoi
+from wsi_pipeline.qupath.native.stored_roi import CORNERS, VERTICES, StoredRoi
 
 _Type = shapely.GeometryType
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -23,13 +23,15 @@ _FLOAT32_MAX = float(np.finfo(np.float32).max)
 _OFF_ELLIPSE = 0.02
 _LEAST_VERTICES = 16
 _LEAST_AREA = 0.95
+# `StoredRoi(...)` without the detour through its keyword arguments.
+_roi = tuple.__new__
 
 
 def encode(
     geometries: Sequence[BaseGeometry | None],
     rois: Sequence[Roi | None],
     planes: Sequence[Plane],
-    names: Sequence[str],
+    whose: Sequence[str],
 ) -> list[StoredRoi | None]:
     """Regions as they go into the file; None for an object without geometry.
 
@@ -40,8 +42,8 @@ def encode(
     ----------
     rois
         What each should be in QuPath; None lets the geometry decide.
-    names
-        What to call each of them in an error.
+    whose
+        Ids of the objects, for errors.
 
     Raises
     ------
@@ -51,13 +53,15 @@ def encode(
     array = np.array([*geometries, None], dtype=object)[:-1]
     array = _single_parts(array, rois)
     kinds = _kinds(array, rois)
-    _refuse_unusable(array, names)
+    _refuse_unusable(array, whose)
     stored: list[StoredRoi | None] = [None] * len(array)
-    simple = [i for i, kind in enumerate(kinds) if kind in (Roi.POLYGON, Roi.POLYLINE, Roi.POINTS)]
+    simple = [i for i, kind in enumerate(kinds) if kind in VERTICES]
     for i, (x, y) in zip(simple, _vertices(array[simple], [kinds[i] for i in simple]), strict=True):
-        stored[i] = StoredRoi(kinds[i] or Roi.POLYGON, planes[i], x, y)
+        stored[i] = _roi(StoredRoi, (kinds[i], planes[i], x, y, None))
+    if len(simple) == len(array):
+        return stored
     for i, kind in enumerate(kinds):
-        if kind in (Roi.RECTANGLE, Roi.ELLIPSE, Roi.LINE):
+        if kind in CORNERS:
             stored[i] = StoredRoi(kind, planes[i], _corners(array[i], kind))
         elif kind is Roi.GEOMETRY:
             stored[i] = StoredRoi(kind, planes[i], bytes(shapely.to_wkb(array[i], byte_order=0)))
@@ -75,38 +79,41 @@ def _single_parts(array: NDArray[np.object_], rois: Sequence[Roi | None]) -> NDA
 
 
 def _kinds(array: NDArray[np.object_], wishes: Sequence[Roi | None]) -> list[Roi | None]:
-    types = shapely.get_type_id(array).tolist()
-    holes = shapely.get_num_interior_rings(array).tolist()
-    points = shapely.get_num_points(array).tolist()
-    kinds: list[Roi | None] = []
-    for geometry, wish, kind, inner, count in zip(array, wishes, types, holes, points, strict=True):
-        if geometry is None:
-            kinds.append(None)
-        elif wish is Roi.GEOMETRY:
-            kinds.append(wish)
-        elif kind == _Type.POLYGON and not inner:
-            shaped = (wish is Roi.RECTANGLE and is_rectangle(geometry)) or (
-                wish is Roi.ELLIPSE and is_ellipse(geometry)
-            )
-            kinds.append(wish if shaped else Roi.POLYGON)
-        elif kind in (_Type.POINT, _Type.MULTIPOINT):
-            kinds.append(Roi.POINTS)
-        elif kind in (_Type.LINESTRING, _Type.LINEARRING):
-            kinds.append(Roi.LINE if count == 2 and wish is not Roi.POLYLINE else Roi.POLYLINE)
-        else:
-            kinds.append(Roi.GEOMETRY)
+    types = shapely.get_type_id(array)
+    plain = (types == _Type.POLYGON) & (shapely.get_num_interior_rings(array) == 0)
+    kinds: list[Roi | None] = [Roi.POLYGON if polygon else None for polygon in plain.tolist()]
+    special = np.array([wish not in (None, Roi.POLYGON) for wish in wishes], dtype=bool)
+    for i in np.flatnonzero(special | ~plain).tolist():
+        kinds[i] = _kind(array[i], wishes[i], bool(plain[i]))
     return kinds
 
 
-def _refuse_unusable(array: NDArray[np.object_], names: Sequence[str]) -> None:
+def _kind(geometry: BaseGeometry | None, wish: Roi | None, plain: bool) -> Roi | None:
+    """The kind of one region; `plain`: it is a polygon without holes."""
+    if geometry is None:
+        return None
+    if plain and wish is not Roi.GEOMETRY:
+        shaped = (wish is Roi.RECTANGLE and is_rectangle(geometry)) or (wish is Roi.ELLIPSE and is_ellipse(geometry))
+        return wish if shaped else Roi.POLYGON
+    kind = shapely.get_type_id(geometry)
+    if wish is not Roi.GEOMETRY and kind in (_Type.POINT, _Type.MULTIPOINT):
+        return Roi.POINTS
+    if wish is not Roi.GEOMETRY and kind in (_Type.LINESTRING, _Type.LINEARRING):
+        return Roi.LINE if shapely.get_num_points(geometry) == 2 and wish is not Roi.POLYLINE else Roi.POLYLINE
+    return Roi.GEOMETRY
+
+
+def _refuse_unusable(array: NDArray[np.object_], whose: Sequence[str]) -> None:
     empty = shapely.is_empty(array) & ~np.isin(shapely.get_type_id(array), (_Type.POINT, _Type.MULTIPOINT))
     for i in np.flatnonzero(empty).tolist():
-        raise QuPathFormatError(f"{names[i]}: its region is empty")
+        raise QuPathFormatError(f"object {whose[i]}: its region is empty")
     coordinates, owner = shapely.get_coordinates(array, return_index=True)
-    # Beyond float32's range a finite coordinate would be stored as infinite.
+    # Beyond float32's range a finite coordinate would be stored as infinite; NaN is not below anything.
+    if not coordinates.size or np.abs(coordinates).max() <= _FLOAT32_MAX:
+        return
     usable = (np.abs(coordinates) <= _FLOAT32_MAX).all(axis=1)
     for i in owner[~usable].tolist():
-        raise QuPathFormatError(f"{names[i]}: its region has a coordinate that is not a finite number")
+        raise QuPathFormatError(f"object {whose[i]}: its region has a coordinate that is not a finite number")
 
 
 def _vertices(array: NDArray[np.object_], kinds: Sequence[Roi | None]) -> list[tuple[bytes, bytes]]:

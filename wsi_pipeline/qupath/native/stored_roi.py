@@ -116,7 +116,7 @@ def _ellipse_rings(corners: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _of_corners(kind: Roi, rois: Sequence[StoredRoi]) -> tuple[NDArray[np.object_], NDArray[np.bool_]]:
     corners = np.frombuffer(b"".join(roi.first for roi in rois), dtype=">f8").reshape(-1, 4).astype(np.float64)
-    finite = np.isfinite(corners).all(axis=1)
+    finite = np.array(np.isfinite(corners).all(axis=1))
     corners[~finite] = 0
     made = np.empty(len(rois), dtype=object)
     if kind is Roi.LINE:
@@ -128,7 +128,9 @@ def _of_corners(kind: Roi, rois: Sequence[StoredRoi]) -> tuple[NDArray[np.object
     else:
         made[:] = shapely.polygons(_ellipse_rings(corners))
     made[~finite] = shapely.Polygon()
-    return made, finite & (corners[:, 0] <= corners[:, 1]) & (corners[:, 2] <= corners[:, 3])
+    # A geometry has no memory of which corner came first.
+    ordered = (corners[:, 0::2] <= corners[:, 1::2]).all(axis=1)
+    return made, np.logical_and(finite, ordered)
 
 
 def _of_vertices(kind: Roi, rois: Sequence[StoredRoi]) -> tuple[NDArray[np.object_], NDArray[np.bool_]]:

@@ -19,6 +19,7 @@ UUID_KEY = "Object ID"
 SEPARATOR = ": "
 _MAX_CLASS_LEVELS = 64
 _MAX_WRAPPERS = 8
+_SHORT = 64
 # Lists of java.util whose elements follow their size in block data, and fields that hold another list or an array.
 _COUNTED_LISTS = frozenset({"java.util.ArrayList", "java.util.CollSer", "java.util.LinkedList"})
 _WRAPPED_LISTS = {
@@ -78,6 +79,7 @@ class Values:
         # Nodes by id; they are kept so that no id is given twice.
         self._names: dict[int, tuple[JavaObject, tuple[str, ...]]] = {}
         self._classes: dict[int, tuple[JavaObject, str]] = {}
+        self._long_texts: dict[int, tuple[str, str]] = {}
         self._described: dict[int, ClassDesc] = {}
 
     def error(self, what: str) -> QuPathFormatError:
@@ -97,7 +99,10 @@ class Values:
             return None
         if not isinstance(node, str):
             raise self.error(f"{_shown(node)} where {what} should be")
-        return str(node)
+        if len(node) <= _SHORT:
+            return str(node)
+        # One copy, however many refer to it.
+        return self._long_texts.setdefault(id(node), (node, str(node)))[1]
 
     def boxed(self, node: Any, name: str) -> Any:
         """What a java.lang wrapper such as Integer holds."""

@@ -14,10 +14,11 @@ from wsi_pipeline.errors import ProjectError
 from wsi_pipeline.objects import PathObject, Plane, Roi
 from wsi_pipeline.qupath.native import descriptors, mutf8
 from wsi_pipeline.qupath.native.data import END, MARK, VERSION, QpData, TmaGrid, json_object
-from wsi_pipeline.qupath.native.hierarchy_writing import HierarchyWriter, kept_argb
+from wsi_pipeline.qupath.native.hierarchy_writing import kept_argb
 from wsi_pipeline.qupath.native.java_model import JavaEnum, JavaObject, JavaString, Node, Part
 from wsi_pipeline.qupath.native.java_writer import JavaWriter, reference
 from wsi_pipeline.qupath.native.kept import KeptRoi, Objects
+from wsi_pipeline.qupath.native.leaf_writer import LeafWriter
 from wsi_pipeline.qupath.native.roi_encoding import encode
 from wsi_pipeline.qupath.native.stored_roi import StoredRoi
 
@@ -98,7 +99,7 @@ def _write_hierarchy(java: JavaWriter, data: QpData, header: str) -> None:
     kept = data.kept
     before = kept.class_colors
     colors = {name: None if c is None else kept_argb(c, before.get(name)) for name, c in data.class_colors.items()}
-    writer = HierarchyWriter(java, colors, kept.objects)
+    writer = LeafWriter(java, colors, kept.objects)
     tree = Tree(data.objects, kept.objects.duplicates)
     items = [data.objects[index] for index in tree.order]
     regions = _Regions(items, kept.objects)
@@ -109,11 +110,11 @@ def _write_hierarchy(java: JavaWriter, data: QpData, header: str) -> None:
             closing = above.pop()
             writer.tail(items[closing], *regions.take(closing))
         children = tree.count(tree.order[at])
-        writer.head(item, children)
         if children:
+            writer.head(item, children)
             above.append(at)
         else:
-            writer.tail(item, *regions.take(at))
+            writer.leaf(item, *regions.take(at))
     for closing in reversed(above):
         writer.tail(items[closing], *regions.take(closing))
     writer.end()
@@ -139,12 +140,16 @@ class _Regions:
     def _prepare(self) -> None:
         start = len(self._ready)
         batch = self._items[start : start + _BATCH]
-        names = [f"object {item.uuid}" for item in batch]
-        planes = [item.plane for item in batch]
-        kept = [_still_kept(self._kept.rois, o.uuid, o.geometry, o.roi, o.plane) for o in batch]
-        shapes = [None if k else o.geometry for k, o in zip(kept, batch, strict=True)]
-        encoded = encode(shapes, [o.roi for o in batch], planes, names)
-        self._ready.extend(k or made for k, made in zip(kept, encoded, strict=True))
+        kept: list[StoredRoi | None] = [None] * len(batch)
+        if self._kept.rois:
+            kept = [_still_kept(self._kept.rois, o.uuid, o.geometry, o.roi, o.plane) for o in batch]
+        encoded = encode(
+            [None if k else o.geometry for k, o in zip(kept, batch, strict=True)],
+            [o.roi for o in batch],
+            [o.plane for o in batch],
+            [o.uuid for o in batch],
+        )
+        self._ready += [k or made for k, made in zip(kept, encoded, strict=True)]
         with_nucleus = [i for i, item in enumerate(batch) if item.nucleus is not None]
         if with_nucleus:
             self._prepare_nuclei(start, [(i, batch[i]) for i in with_nucleus])
@@ -156,7 +161,7 @@ class _Regions:
             shapes,
             [o.nucleus_roi for _, o in cells],
             [o.plane for _, o in cells],
-            [f"nucleus of object {o.uuid}" for _, o in cells],
+            [f"{o.uuid} (nucleus)" for _, o in cells],
         )
         for (index, _), k, made in zip(cells, kept, encoded, strict=True):
             self._nuclei[start + index] = k or made
