@@ -1,4 +1,4 @@
-"""Textures of glass, stroma and tumour that repeat without a seam, and smooth random fields."""
+"""Textures of glass, stroma and tumour that repeat without a seam."""
 
 from __future__ import annotations
 
@@ -47,34 +47,6 @@ class Texture:
 def _texture(pixels: NDArray[np.float32]) -> Texture:
     period = np.clip(pixels, 0, 255).astype(np.uint8)
     return Texture(np.pad(period, ((0, LARGEST_READ), (0, LARGEST_READ), (0, 0)), mode="wrap"))
-
-
-def smooth_field(
-    rng: np.random.Generator, shape: tuple[int, int], wavelengths: tuple[float, ...], weights: tuple[float, ...]
-) -> NDArray[np.float32]:
-    """Sum of smooth noise of several wavelengths (in nodes), each with mean 0 and the spread `weight`."""
-    out = np.zeros(shape, np.float32)
-    for wavelength, weight in zip(wavelengths, weights, strict=True):
-        knots = tuple(max(2, int(np.ceil(n / wavelength))) + 3 for n in shape)
-        coarse = rng.standard_normal(knots).astype(np.float32)
-        out += weight * _spline(coarse, shape, wavelength)
-    return out
-
-
-def _spline(knots: NDArray[np.float32], shape: tuple[int, int], wavelength: float) -> NDArray[np.float32]:
-    """Quadratic B-spline of knots `wavelength` nodes apart: smooth, separable, and no ringing."""
-    out = knots
-    for axis, n in enumerate(shape):
-        at = np.arange(n, dtype=np.float32) / np.float32(wavelength)
-        first = np.minimum(at.astype(np.intp), out.shape[axis] - 3)
-        t = at - first
-        weights = (0.5 * (1 - t) ** 2, 0.5 + t * (1 - t), 0.5 * t**2)
-        form = (-1, 1) if axis == 0 else (1, -1)
-        out = sum(
-            np.take(out, first + k, axis=axis) * w.reshape(form).astype(np.float32) for k, w in enumerate(weights)
-        )
-    # A quadratic B-spline of white noise has about this spread in two dimensions.
-    return np.asarray(out / 0.55, np.float32)
 
 
 @lru_cache(maxsize=4)
