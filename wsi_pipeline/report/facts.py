@@ -1,0 +1,250 @@
+"""What a run directory knows, as frozen records. Nothing is computed here and no gap is filled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from wsi_pipeline.objects import RGB
+from wsi_pipeline.report.numbers import known
+from wsi_pipeline.report.reading import mapping, text, texts
+from wsi_pipeline.states import ImageState, Source
+
+# In the order of the page: from what was left alone to what was made anew.
+CHANGES: Mapping[str, str] = {
+    "untouched": "kept as predicted",
+    "moved": "moved",
+    "edited": "outline edited",
+    "reclassified": "class changed",
+    "split": "split",
+    "merged": "merged",
+    "deleted": "deleted",
+    "added": "added by hand",
+}
+
+
+class Status(StrEnum):
+    """How far one slide has come, in the words of the page, from finished to not begun."""
+
+    REVIEWED = "reviewed"
+    IN_PROGRESS = "in progress"
+    TODO = "to do"
+    PREDICTED = "not handed out"
+    QUEUED = "not predicted"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class ClassFigures:
+    """Prediction against correction for one class; areas in µm², None where a measure is not defined."""
+
+    name: str
+    area_before: float | None
+    area_after: float | None
+    kept: float | None
+    removed: float | None
+    added: float | None
+    dice: float | None
+    iou: float | None
+    surface_dice: float | None
+    hd95_um: float | None
+
+    @classmethod
+    def of(cls, name: str, raw: Mapping[str, Any]) -> ClassFigures:
+        return cls(
+            name=name,
+            area_before=known(raw.get("area_before_um2")),
+            area_after=known(raw.get("area_after_um2")),
+            kept=known(raw.get("kept_um2")),
+            removed=known(raw.get("removed_um2")),
+            added=known(raw.get("added_um2")),
+            dice=known(raw.get("dice")),
+            iou=known(raw.get("iou")),
+            surface_dice=known(raw.get("surface_dice")),
+            hd95_um=known(raw.get("hd95_um")),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """What metrics.json says about one slide."""
+
+    reviewed: bool
+    state: str | None
+    counts: Mapping[str, int]
+    classes: tuple[ClassFigures, ...]
+    active_s: float | None
+    time_source: str | None
+    flags: tuple[str, ...]
+
+    @classmethod
+    def of(cls, raw: Mapping[str, Any]) -> Review:
+        return cls(
+            reviewed=raw.get("reviewed") is True,
+            state=text(raw.get("state")),
+            counts=counts_of(raw.get("counts")),
+            classes=classes_of(raw.get("classes")),
+            active_s=known(raw.get("active_s")),
+            time_source=text(raw.get("time_source")),
+            flags=texts(raw.get("flags")) + texts(raw.get("alarms")),
+        )
+
+    def total(self, field: str) -> float | None:
+        """Sum of an area over the classes; None when no class has it."""
+        return total(getattr(c, field) for c in self.classes)
+
+    @property
+    def changed_um2(self) -> float | None:
+        """Area removed plus area added, over all classes."""
+        return total((self.total("removed"), self.total("added")))
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What prediction found on one slide; areas in mm²."""
+
+    tissue_mm2: float | None
+    regions: int | None
+    vertices: int | None
+    area_mm2: Mapping[str, float]
+    blocks: Mapping[str, int]
+    flags: tuple[str, ...]
+    tiles_flagged: int | None
+
+    @classmethod
+    def of(cls, raw: Mapping[str, Any]) -> Summary:
+        areas = mapping(raw.get("area_mm2"))
+        return cls(
+            tissue_mm2=known(raw.get("tissue_mm2")),
+            regions=_count(raw.get("regions")),
+            vertices=_count(raw.get("vertices")),
+            area_mm2={str(k): value for k, v in areas.items() if (value := known(v)) is not None},
+            blocks=counts_of(raw.get("blocks")),
+            flags=texts(raw.get("flags")),
+            tiles_flagged=_count(raw.get("tiles_flagged")),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Slide:
+    """One slide of the cohort: size in level-0 px, mpp in µm per px."""
+
+    slide_id: str
+    name: str
+    state: str
+    reason: str | None
+    uri: str | None
+    width: int | None
+    height: int | None
+    mpp: float | None
+    mpp_source: str | None
+    patient: str | None
+    site: str | None
+    scanner: str | None
+    summary: Summary | None
+    review: Review | None
+    batches: tuple[str, ...]
+
+    @property
+    def status(self) -> Status:
+        if self.state == "failed":
+            return Status.FAILED
+        if self.review is not None and self.review.reviewed:
+            return Status.REVIEWED
+        if self.review is not None and self.review.state == ImageState.IN_PROGRESS:
+            return Status.IN_PROGRESS
+        if self.batches or self.review is not None:
+            return Status.TODO
+        return Status.PREDICTED if self.state == "done" else Status.QUEUED
+
+    @property
+    def reviewed(self) -> Review | None:
+        """The review, once it is finished: before, an untouched object has not been judged."""
+        return self.review if self.status is Status.REVIEWED else None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A whole run directory."""
+
+    name: str
+    run_id: str
+    model: Mapping[str, Any]
+    runtime: Mapping[str, Any]
+    versions: Mapping[str, str]
+    config: Mapping[str, Any]
+    colors: Mapping[str, RGB]
+    slides: tuple[Slide, ...]
+    metrics: Mapping[str, Any]
+    sources: Mapping[str, str]
+    raters: int | None
+    dates: tuple[str, ...]
+    learning: Mapping[str, Mapping[str, Any]]
+    flagged: tuple[Mapping[str, Any], ...]
+    files: Mapping[str, str]
+    problems: tuple[str, ...]
+
+    @property
+    def reviewed(self) -> tuple[Slide, ...]:
+        return tuple(s for s in self.slides if s.reviewed is not None)
+
+    @property
+    def simulated(self) -> tuple[str, ...]:
+        """What of this run was simulated."""
+        return tuple(what for what, source in self.sources.items() if source == Source.SIMULATED)
+
+    @property
+    def source(self) -> str:
+        """Where the corrections come from."""
+        return self.sources.get("corrections", "not stated")
+
+    @property
+    def tolerance_um(self) -> float | None:
+        return known(self.metrics.get("tolerance_um"))
+
+    @property
+    def time(self) -> Mapping[str, Any]:
+        return mapping(self.metrics.get("time"))
+
+    @property
+    def cost(self) -> Mapping[str, Any]:
+        return mapping(self.metrics.get("cost"))
+
+    @property
+    def saving(self) -> Mapping[str, Any]:
+        return mapping(self.metrics.get("saving"))
+
+    @property
+    def model_id(self) -> str | None:
+        return text(self.model.get("id"))
+
+    @property
+    def model_name(self) -> str | None:
+        return text(self.model.get("name")) or self.model_id
+
+    def setting(self, section: str, key: str) -> Any:
+        """One value of the configuration that the run was made with."""
+        return mapping(self.config.get(section)).get(key)
+
+
+def counts_of(raw: object) -> dict[str, int]:
+    """A mapping of names to whole numbers; what is none is left out."""
+    return {str(k): count for k, v in mapping(raw).items() if (count := _count(v)) is not None}
+
+
+def classes_of(raw: object) -> tuple[ClassFigures, ...]:
+    """Figures per class, in the order of the file."""
+    return tuple(ClassFigures.of(str(name), mapping(values)) for name, values in mapping(raw).items())
+
+
+def total(values: Any) -> float | None:
+    """Sum of what is there; None when nothing is."""
+    present = [v for v in values if v is not None]
+    return sum(present) if present else None
+
+
+def _count(value: object) -> int | None:
+    number = known(value)
+    return None if number is None else round(number)

@@ -1,0 +1,227 @@
+"""From the files of a run directory to `facts.Run`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from wsi_pipeline.errors import StoreError
+from wsi_pipeline.files import read_json
+from wsi_pipeline.objects import RGB
+from wsi_pipeline.report.facts import Review, Run, Slide, Summary
+from wsi_pipeline.report.numbers import known
+from wsi_pipeline.report.reading import SCHEMAS, Reader, mapping, text
+from wsi_pipeline.rundir import RunDir
+
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+# Keys under which a plan, the metrics or the time state when something happened.
+_DATE_KEYS = ("first", "last", "from", "to", "date", "created", "created_at", "collected", "collected_at", "handed_out")
+# Okabe and Ito's colours, for classes whose model names none: told apart by colour-blind readers too.
+_PALETTE: tuple[RGB, ...] = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233))
+
+
+def load_run(run: RunDir) -> Run:
+    """Read all that the report shows, pictures and outlines aside.
+
+    Raises
+    ------
+    StoreError
+        There is no usable run.json; everything else may be missing.
+    """
+    record = _run_json(run)
+    reader = Reader(run.root)
+    metrics = reader.json(run.metrics) or {}
+    plans = _plans(reader, run)
+    corrections = reader.table(run.corrections)
+    time = reader.table(run.time)
+    learning = {
+        reader.relative(path): value
+        for path in sorted((run.root / "learning").glob("*.json"))
+        if (value := reader.json(path)) is not None
+    }
+    slides = tuple(
+        _slide(reader, run, slide_id, mapping(raw), metrics, plans)
+        for slide_id, raw in mapping(record.get("slides")).items()
+    )
+    flagged = tuple(row for slide in slides for row in _flagged(reader, run, slide.slide_id))
+    model = mapping(record.get("model"))
+    return Run(
+        name=run.root.resolve().name,
+        run_id=text(record.get("run_id")) or "unknown",
+        model=model,
+        runtime=mapping(record.get("runtime")),
+        versions={str(k): str(v) for k, v in mapping(record.get("versions")).items()},
+        config=mapping(record.get("config")),
+        colors=_colors(model, slides),
+        slides=slides,
+        metrics=metrics,
+        sources=_sources(metrics, corrections, time, learning),
+        raters=_raters(corrections),
+        dates=_dates(metrics, plans.values()),
+        learning=learning,
+        flagged=flagged,
+        files=_files(run),
+        problems=tuple(reader.problems + _contradictions(metrics, corrections)),
+    )
+
+
+def _run_json(run: RunDir) -> Mapping[str, Any]:
+    if not run.run_json.is_file():
+        raise StoreError(f"there is no run in {run.root}; start one with `wsi-pipeline run CONFIG`")
+    record = mapping(read_json(run.run_json))
+    if (known(record.get("schema")) or 0) > SCHEMAS["run.json"]:
+        raise StoreError(f"{run.run_json} was written by a newer version; update wsi-pipeline")
+    return record
+
+
+def _plans(reader: Reader, run: RunDir) -> dict[str, Mapping[str, Any]]:
+    """Handout plans by batch."""
+    paths = sorted(run.handout.glob("*/plan.json"))
+    return {path.parent.name: plan for path in paths if (plan := reader.json(path)) is not None}
+
+
+def _slide(
+    reader: Reader,
+    run: RunDir,
+    slide_id: str,
+    raw: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    plans: Mapping[str, Mapping[str, Any]],
+) -> Slide:
+    summary = reader.json(run.slide(slide_id).summary)
+    reviews = mapping(metrics.get("slides"))
+    size = [known(raw.get(key)) for key in ("width", "height")]
+    uri = text(raw.get("uri"))
+    return Slide(
+        slide_id=slide_id,
+        name=text(raw.get("name")) or slide_id,
+        state=text(raw.get("state")) or "queued",
+        reason=_cause(text(raw.get("reason")), slide_id, text(raw.get("name"))),
+        uri=uri,
+        width=None if size[0] is None else round(size[0]),
+        height=None if size[1] is None else round(size[1]),
+        mpp=known(raw.get("mpp")),
+        mpp_source=text(raw.get("mpp_source")),
+        patient=text(raw.get("patient")),
+        site=text(raw.get("site")),
+        scanner=text(raw.get("scanner")),
+        summary=None if summary is None else Summary.of(summary),
+        review=Review.of(mapping(reviews[slide_id])) if slide_id in reviews else None,
+        batches=tuple(batch for batch, plan in plans.items() if slide_id in _planned(plan)),
+    )
+
+
+def _cause(reason: str | None, *names: str | None) -> str | None:
+    """A reason without the slide's name before it: the page has just said which slide it is."""
+    for name in names:
+        if reason is not None and name is not None:
+            reason = reason.removeprefix(f"{name}: ")
+    return reason
+
+
+def _planned(plan: Mapping[str, Any]) -> set[str]:
+    """Slide ids of a plan, whether it lists ids, records or a mapping."""
+    slides = plan.get("slides")
+    if isinstance(slides, dict):
+        return set(slides)
+    if not isinstance(slides, list):
+        return set()
+    return {str(mapping(s).get("slide_id")) if isinstance(s, dict) else str(s) for s in slides}
+
+
+def _flagged(reader: Reader, run: RunDir, slide_id: str) -> list[dict[str, Any]]:
+    table = reader.table(run.slide(slide_id).tiles)
+    if table is None:
+        return []
+    try:
+        rows = table.filter(pc.field("flagged")).sort_by("rank").to_pylist()
+    except (pa.ArrowException, KeyError) as error:
+        reader.problems.append(f"{reader.relative(run.slide(slide_id).tiles)} lacks a column: {error}")
+        return []
+    return [{**row, "slide_id": slide_id} for row in rows]
+
+
+def _sources(
+    metrics: Mapping[str, Any],
+    corrections: pa.Table | None,
+    time: pa.Table | None,
+    learning: Mapping[str, Mapping[str, Any]],
+) -> dict[str, str]:
+    """Source of each kind of figure; anything simulated among measured records makes the whole simulated."""
+    learned = [
+        source
+        for value in learning.values()
+        for record in (value, mapping(value.get("decision")))
+        if (source := text(record.get("source")))
+    ]
+    stated: dict[str, list[str | None]] = {
+        "corrections": [text(metrics.get("source")), *_distinct(corrections, "source")],
+        "times": [text(mapping(metrics.get("time")).get("source")), *_distinct(time, "source")],
+        "the comparison of models": [*learned],
+    }
+    return {
+        what: "simulated" if "simulated" in sources else sorted(s for s in sources if s)[0]
+        for what, sources in stated.items()
+        if any(sources)
+    }
+
+
+def _distinct(table: pa.Table | None, column: str) -> list[str]:
+    if table is None or column not in table.column_names:
+        return []
+    return sorted(str(v) for v in pc.unique(table[column]).to_pylist() if v is not None)
+
+
+def _raters(corrections: pa.Table | None) -> int | None:
+    raters = _distinct(corrections, "rater")
+    return len(raters) or None
+
+
+def _contradictions(metrics: Mapping[str, Any], corrections: pa.Table | None) -> list[str]:
+    """Whether metrics.json and corrections.parquet tell of the same slides: they are written one after the other."""
+    if corrections is None or not metrics or "slide_id" not in corrections.column_names:
+        return []
+    told = set(mapping(metrics.get("slides")))
+    listed = set(_distinct(corrections, "slide_id"))
+    if listed <= told:
+        return []
+    return [
+        f"review/corrections.parquet holds {len(listed - told)} slides that review/metrics.json does not know: "
+        "run `wsi-pipeline collect` again"
+    ]
+
+
+def _dates(metrics: Mapping[str, Any], plans: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """First and last day that any record states, as YYYY-MM-DD; empty where none does."""
+    found = {
+        match.group()
+        for record in (metrics, mapping(metrics.get("time")), *plans)
+        for key in _DATE_KEYS
+        if (match := _DATE.match(text(record.get(key)) or ""))
+    }
+    return tuple(sorted({min(found), max(found)})) if found else ()
+
+
+def _colors(model: Mapping[str, Any], slides: Iterable[Slide]) -> dict[str, RGB]:
+    """Class colours as the model's card has them; classes beyond it get one of the palette."""
+    colors: dict[str, RGB] = {}
+    for entry in map(mapping, model.get("classes") or ()):
+        name, color = text(entry.get("name")), entry.get("color")
+        if name and not entry.get("background") and isinstance(color, list) and len(color) == 3:
+            colors[name] = (int(color[0]), int(color[1]), int(color[2]))
+    names = sorted({c.name for s in slides if s.review for c in s.review.classes})
+    names += sorted({name for s in slides if s.summary for name in s.summary.area_mm2})
+    for name in names:
+        colors.setdefault(name, _PALETTE[len(colors) % len(_PALETTE)])
+    return colors
+
+
+def _files(run: RunDir) -> dict[str, str]:
+    """Data files that are there, by their name, as links from the report's folder."""
+    paths: tuple[Path, ...] = (run.run_json, run.metrics, run.corrections, run.time, run.project)
+    return {path.name: f"../{path.relative_to(run.root).as_posix()}" for path in paths if path.is_file()}

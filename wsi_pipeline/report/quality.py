@@ -1,0 +1,108 @@
+"""What is missing, failed or doubtful in the data behind the page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wsi_pipeline.report import numbers as fmt
+from wsi_pipeline.report.facts import Run, Status
+from wsi_pipeline.report.reading import text, texts
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """One line: which slide or file (`where`), and what about it."""
+
+    where: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Concern:
+    """A kind of issue; `none` is the sentence for when there is none."""
+
+    title: str
+    issues: tuple[Issue, ...]
+    none: str
+
+
+def concerns(run: Run) -> tuple[Concern, ...]:
+    """Everything that a reader of the figures should know about the data, worst first."""
+    slides = run.slides
+    return (
+        Concern(
+            "Alarms of the collection",
+            tuple(Issue("", word) for word in (*texts(run.metrics.get("alarms")), *texts(run.metrics.get("flags")))),
+            "None raised." if run.metrics else "Nothing has been collected yet.",
+        ),
+        Concern(
+            "Slides that failed",
+            tuple(Issue(s.slide_id, s.reason or "no reason was recorded") for s in slides if s.status is Status.FAILED),
+            "None: every slide that was tried was predicted.",
+        ),
+        Concern(
+            "Slides that tripped a sanity check",
+            tuple(Issue(s.slide_id, "; ".join(s.summary.flags)) for s in slides if s.summary and s.summary.flags)
+            + tuple(Issue(s.slide_id, "; ".join(s.review.flags)) for s in slides if s.review and s.review.flags),
+            "None.",
+        ),
+        Concern(
+            "Slides with failed blocks",
+            tuple(
+                Issue(s.slide_id, f"{fmt.counted(n, 'block')} of {_blocks(s.summary.blocks)} could not be computed")
+                for s in slides
+                if s.summary and (n := s.summary.blocks.get("failed", 0))
+            ),
+            "None: every block was computed.",
+        ),
+        Concern(
+            "Handed out, not reviewed",
+            tuple(Issue(s.slide_id, s.status.value) for s in slides if s.status in {Status.TODO, Status.IN_PROGRESS}),
+            "None: everything that was handed out has been reviewed."
+            if run.reviewed
+            else "Nothing has been handed out yet.",
+        ),
+        Concern(
+            "Reviewed without a log of time",
+            tuple(Issue(s.slide_id, "no active time is known") for s in run.reviewed if _untimed(s.review)),
+            "None." if run.reviewed else "Nothing has been reviewed yet.",
+        ),
+        Concern(
+            "Files left out",
+            tuple(Issue("", problem) for problem in run.problems),
+            "None: every file that is there could be read.",
+        ),
+    )
+
+
+def _untimed(review: object) -> bool:
+    return getattr(review, "active_s", None) is None
+
+
+def _blocks(blocks: dict[str, int] | object) -> str:
+    return fmt.integer(sum(blocks.values())) if isinstance(blocks, dict) else fmt.DASH
+
+
+def recipe(run: Run) -> tuple[tuple[str, str], ...]:
+    """What the run was made with, as name and value; what is not recorded says so."""
+    missing = "not recorded"
+    rows = [
+        ("Run", run.run_id),
+        ("Model", run.model_id or missing),
+        ("Weights, SHA-256", text(run.model.get("sha256")) or "none: the model has no weights"),
+        ("Runtime", ", ".join(f"{k} {v}" for k, v in run.runtime.items() if text(v)) or missing),
+        ("Region threshold", fmt.significant(_number(run, "regions", "threshold"), 3)),
+        ("Smallest region", fmt.area(_number(run, "regions", "min_area_um2"))),
+        ("Smallest hole", fmt.area(_number(run, "regions", "min_hole_um2"))),
+        ("Simplification", fmt.micrometres(_number(run, "regions", "simplify_um"))),
+        ("Surface tolerance", fmt.micrometres(run.tolerance_um)),
+        ("Longest pause counted", fmt.duration(_number(run, "review", "idle_s"))),
+        ("Rule of time", text(run.time.get("rule")) or "none: no time was measured"),
+    ]
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(run.versions.items()))
+    return (*rows, ("Versions", versions or missing))
+
+
+def _number(run: Run, section: str, key: str) -> float | None:
+    value = run.setting(section, key)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

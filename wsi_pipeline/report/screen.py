@@ -1,0 +1,265 @@
+"""The first screen: what was saved, whether it can be trusted, how far the work is."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from wsi_pipeline.report import numbers as fmt
+from wsi_pipeline.report.facts import CHANGES, ClassFigures, Run, Slide, Status, classes_of, counts_of, total
+from wsi_pipeline.report.numbers import known
+from wsi_pipeline.report.reading import text, texts
+
+TIME_SOURCES: Mapping[str, str] = {
+    "events": "QuPath event log",
+    "view_tracker": "QuPath view tracker",
+    "self_report": "reported by the rater",
+    "model": "estimated by a model of time",
+    "simulated": "simulated",
+}
+# Below this share of visits with a log, active time is a lower bound and is said to be one.
+ENOUGH_COVERAGE = 0.95
+
+NO_CONTROL = (
+    "A saving is the difference to drawing the same kind of slide by hand. No slide of this run was annotated "
+    "without pre-annotation, so there is nothing to compare with."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure: `value` with its unit, `note` with n and definition, `source` where it comes from."""
+
+    label: str
+    value: str
+    note: str
+    source: str | None = None
+    missing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of a bar: `share` from 0 to 1, `look` names its colour in the style sheet."""
+
+    label: str
+    count: int
+    share: float
+    look: str
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """Something that a reader should know before using a figure; `anchor` is where more of it stands."""
+
+    text: str
+    anchor: str
+
+
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """All of the first screen."""
+
+    saved: str
+    saved_why: str
+    effort: tuple[Figure, ...]
+    trust: str
+    trust_why: str
+    alarms: tuple[Alarm, ...]
+    progress: tuple[Part, ...]
+    fate: tuple[Part, ...]
+    agreement: tuple[Figure, ...]
+
+
+def screen(run: Run) -> Screen:
+    """Put the first screen together."""
+    found = alarms(run)
+    trust, why = _trust(run, found)
+    return Screen(
+        saved="Not measured",
+        saved_why=_sentence(text(run.saving.get("reason")) or NO_CONTROL),
+        effort=(time_figure(run), cost_figure(run), *_assumed(run)),
+        trust=trust,
+        trust_why=why,
+        alarms=found,
+        progress=_progress(run.slides),
+        fate=fate(run),
+        agreement=agreement(run),
+    )
+
+
+def _trust(run: Run, found: Sequence[Alarm]) -> tuple[str, str]:
+    if not run.reviewed:
+        return "Too early to say", "No slide has been reviewed, so nothing has been compared with a correction."
+    if run.source == "simulated":
+        return (
+            "Only as a rehearsal",
+            "The corrections are simulated: they show that every step works, not how people correct.",
+        )
+    return (
+        f"With {fmt.counted(len(found), 'reservation')}",
+        "Raters saw the prediction while they worked, so agreement with it is not accuracy.",
+    )
+
+
+def time_figure(run: Run) -> Figure:
+    """Active time of the raters, over the slides that have one."""
+    active = known(run.time.get("active_s"))
+    if active is None:
+        reason = text(run.time.get("reason")) or "no log of the reviewers’ work was found"
+        return Figure("Reviewing time", fmt.NOT_MEASURED, _sentence(reason), missing=True)
+    each = [s.review.active_s for s in run.slides if s.review is not None and s.review.active_s is not None]
+    notes = []
+    if each:
+        notes.append(f"median {fmt.duration(statistics.median(each))} a slide, n{fmt.NARROW}={fmt.NARROW}{len(each)}")
+    coverage = known(run.time.get("coverage"))
+    if coverage is not None:
+        notes.append(f"log covers {fmt.share(coverage)} of visits")
+    source = text(run.time.get("time_source")) or text(run.time.get("source")) or "not stated"
+    return Figure("Reviewing time", fmt.duration(active), "; ".join(notes), TIME_SOURCES.get(source, source))
+
+
+def cost_figure(run: Run) -> Figure:
+    """Cost of reviewing at the rates of the configuration."""
+    amount = next((v for key in ("total", "amount", "cost") if (v := known(run.cost.get(key))) is not None), None)
+    if amount is None:
+        reason = text(run.cost.get("reason")) or "it needs a measured time and an hourly rate in the configuration"
+        return Figure("Cost", fmt.NOT_MEASURED, _sentence(reason), missing=True)
+    currency = text(run.cost.get("currency")) or text(run.setting("costs", "currency")) or ""
+    each = known(run.cost.get("per_slide"))
+    note = "" if each is None else f"{fmt.money(each, currency)} a slide"
+    return Figure("Cost", fmt.money(amount, currency), note, text(run.cost.get("source")))
+
+
+def _assumed(run: Run) -> tuple[Figure, ...]:
+    """The configured guess about drawing by hand: shown as what it is, never turned into a saving."""
+    manual = known(run.setting("costs", "manual_minutes_per_slide"))
+    if manual is None:
+        return ()
+    note = "an assumption of the configuration, not a measurement"
+    return (Figure("By hand", f"{fmt.duration(60 * manual)} a slide", note, "assumed"),)
+
+
+def alarms(run: Run) -> tuple[Alarm, ...]:
+    """What stands against the figures, worst first."""
+    found = []
+    counts = {status: sum(s.status is status for s in run.slides) for status in Status}
+    stated = [*texts(run.metrics.get("alarms")), *texts(run.metrics.get("flags"))]
+    found += [Alarm(_sentence(word), "quality") for word in stated]
+    if counts[Status.FAILED]:
+        found.append(Alarm(f"{fmt.counted(counts[Status.FAILED], 'slide')} failed: in no figure.", "quality"))
+    flagged = sum(bool(s.summary and s.summary.flags) for s in run.slides)
+    if flagged:
+        found.append(Alarm(f"{fmt.counted(flagged, 'slide')} tripped a sanity check of the prediction.", "quality"))
+    waiting = counts[Status.TODO] + counts[Status.IN_PROGRESS]
+    if waiting and run.reviewed:
+        found.append(Alarm(f"{fmt.counted(waiting, 'slide')} handed out, not yet reviewed: in no figure.", "cohort"))
+    coverage = known(run.time.get("coverage"))
+    if coverage is not None and coverage < ENOUGH_COVERAGE:
+        found.append(Alarm(f"The log covers {fmt.share(coverage)} of visits: time is a lower bound.", "quality"))
+    if run.reviewed:
+        found.append(Alarm("No blind second read: how right the corrections are is unknown.", "methods"))
+    if run.problems:
+        found.append(Alarm(f"{fmt.counted(len(run.problems), 'file')} could not be used.", "quality"))
+    return tuple(found)
+
+
+_LOOKS: Mapping[Status, str] = {
+    Status.REVIEWED: "accent",
+    Status.IN_PROGRESS: "accent-half",
+    Status.TODO: "empty",
+    Status.PREDICTED: "empty",
+    Status.QUEUED: "empty",
+    Status.FAILED: "failed",
+}
+
+
+def _progress(slides: Sequence[Slide]) -> tuple[Part, ...]:
+    return _parts([(status.value, sum(s.status is status for s in slides), _LOOKS[status]) for status in Status])
+
+
+def change_look(kind: str) -> str:
+    """The colour of one kind of change."""
+    return {"untouched": "kept", "deleted": "removed", "added": "added"}.get(kind, "accent")
+
+
+def review_counts(run: Run) -> dict[str, int]:
+    """Objects by kind of change over the reviewed slides, in the order of the page."""
+    per_slide = [s.reviewed.counts for s in run.slides if s.reviewed is not None]
+    counts = {kind: sum(c.get(kind, 0) for c in per_slide) for kind in CHANGES}
+    return {kind: count for kind, count in counts.items() if count}
+
+
+def fate(run: Run) -> tuple[Part, ...]:
+    """What became of the objects of the reviewed slides."""
+    return _parts([(CHANGES[kind], count, change_look(kind)) for kind, count in review_counts(run).items()])
+
+
+def _parts(rows: Sequence[tuple[str, int, str]]) -> tuple[Part, ...]:
+    whole = sum(count for _, count, _ in rows)
+    return tuple(Part(label, count, count / whole, look) for label, count, look in rows if count)
+
+
+def agreement(run: Run) -> tuple[Figure, ...]:
+    """Prediction against correction over the reviewed slides, per class when there are several."""
+    figures: list[Figure] = []
+    classes = pooled_classes(run)
+    for pooled in classes[:3]:
+        name = f"{pooled.name}: " if len(classes) > 1 else ""
+        figures.append(_measure(run, pooled, f"{name}Dice", "dice"))
+        figures.append(_measure(run, pooled, f"{name}surface Dice" if name else "Surface Dice", "surface_dice"))
+    kept = total(c.kept for c in classes)
+    before = total(c.area_before for c in classes)
+    added = total(c.added for c in classes)
+    if kept is not None and before:
+        figures.append(
+            Figure(
+                "Predicted area kept", fmt.share(kept / before), f"{fmt.mm2(kept)} of {fmt.mm2(before)}{fmt.NARROW}mm²"
+            )
+        )
+    if added is not None:
+        figures.append(Figure("Area added", f"{fmt.mm2(added)}{fmt.NARROW}mm²", "in the correction, not predicted"))
+    return tuple(figures)
+
+
+def pooled_classes(run: Run) -> tuple[ClassFigures, ...]:
+    """Figures per class over all reviewed slides, as metrics.json pools them; none before a review."""
+    totals: Mapping[str, Any] = run.metrics.get("totals") or {}
+    return classes_of(totals.get("classes")) if run.reviewed else ()
+
+
+def total_counts(run: Run) -> dict[str, int]:
+    """Objects by kind of change, as metrics.json totals them."""
+    totals: Mapping[str, Any] = run.metrics.get("totals") or {}
+    return counts_of(totals.get("counts"))
+
+
+def _measure(run: Run, pooled: ClassFigures, label: str, field: str) -> Figure:
+    values = [
+        value
+        for slide in run.reviewed
+        for c in (slide.reviewed.classes if slide.reviewed else ())
+        if c.name == pooled.name and (value := getattr(c, field)) is not None
+    ]
+    overall = getattr(pooled, field)
+    if overall is None and not values:
+        return Figure(label, fmt.NOT_MEASURED, "no slide has it", missing=True)
+    spread = spread_of(values)
+    if overall is None:
+        return Figure(label, fmt.score(statistics.median(values)), f"median over slides; {spread}")
+    return Figure(label, fmt.score(overall), f"all area pooled; by slide {spread}" if values else "all area pooled")
+
+
+def spread_of(values: Sequence[float]) -> str:
+    """Median and range in words, with n."""
+    n = f"n{fmt.NARROW}={fmt.NARROW}{len(values)}"
+    if len(values) < 2:
+        return n
+    low, high = fmt.score(min(values)), fmt.score(max(values))
+    return f"{fmt.score(statistics.median(values))} ({low}{fmt.DASH}{high}), {n}"
+
+
+def _sentence(words: str) -> str:
+    words = words[:1].upper() + words[1:]
+    return words if words.endswith((".", "!", "?")) else f"{words}."
