@@ -134,7 +134,14 @@ def test_every_missing_piece_is_survived(pair: RunDir, gap: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "damaged", ["review/metrics.json", "review/corrections.parquet", "slides/{first}/tiles.parquet", "learning/x.json"]
+    "damaged",
+    [
+        "review/metrics.json",
+        "review/corrections.parquet",
+        "slides/{first}/tiles.parquet",
+        "learning/x.json",
+        "review/corrected/{first}.geojson",
+    ],
 )
 def test_a_damaged_file_is_named_and_the_rest_is_shown(pair: RunDir, damaged: str) -> None:
     name = damaged.format(first=Recipe().slide_id(0))

@@ -35,6 +35,10 @@ class Status(StrEnum):
     QUEUED = "not predicted"
     FAILED = "failed"
 
+    @property
+    def order(self) -> int:
+        return list(Status).index(self)
+
 
 @dataclass(frozen=True, slots=True)
 class ClassFigures:

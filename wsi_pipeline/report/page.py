@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import logging
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from wsi_pipeline.files import write_text
 from wsi_pipeline.report import numbers
 from wsi_pipeline.report.charts import shortened
 from wsi_pipeline.report.corrections import charts, lowest
-from wsi_pipeline.report.facts import CHANGES, Run
+from wsi_pipeline.report.facts import Run
 from wsi_pipeline.report.gallery import Shapes, css, flagged_tiles, plates
 from wsi_pipeline.report.learned import comparisons
 from wsi_pipeline.report.loading import load_run
@@ -63,6 +64,8 @@ def write_report(run: RunDir) -> Path:
 def _render(facts: Run, run: RunDir, shapes: Shapes, reader: Reader, thrift: Thrift) -> str:
     gallery, available = plates(facts, run, shapes, thrift)
     crops = flagged_tiles(facts, run, shapes, thrift)
+    # Outlines are read while pictures are made: what was wrong with them is known only now.
+    facts = replace(facts, problems=(*facts.problems, *reader.problems))
     script = _asset("page.js")
     return (
         _environment()
@@ -78,7 +81,6 @@ def _render(facts: Run, run: RunDir, shapes: Shapes, reader: Reader, thrift: Thr
             comparisons=comparisons(facts),
             concerns=concerns(facts),
             recipe=recipe(facts),
-            unread=tuple(reader.problems),
             version=__version__,
             style=_asset("style.css"),
             script=script,
@@ -95,22 +97,10 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for name in (
-        "integer",
-        "significant",
-        "share",
-        "score",
-        "area",
-        "mm2",
-        "micrometres",
-        "duration",
-        "minutes",
-        "days",
-    ):
+    for name in ("integer", "significant", "score", "mm2", "micrometres", "minutes", "days"):
         environment.filters[name] = getattr(numbers, name)
     helpers: dict[str, Any] = {
         "counted": numbers.counted,
-        "changes": CHANGES,
         "css": css,
         "dash": numbers.DASH,
         "listed": numbers.listed,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wsi_pipeline.report import numbers as fmt
-from wsi_pipeline.report.facts import CHANGES, ClassFigures, Run, Slide, Status, classes_of, counts_of, total
+from wsi_pipeline.report.facts import CHANGES, ClassFigures, Run, Slide, Status, classes_of, total
 from wsi_pipeline.report.numbers import known
 from wsi_pipeline.report.reading import text, texts
 
@@ -227,12 +227,6 @@ def pooled_classes(run: Run) -> tuple[ClassFigures, ...]:
     """Figures per class over all reviewed slides, as metrics.json pools them; none before a review."""
     totals: Mapping[str, Any] = run.metrics.get("totals") or {}
     return classes_of(totals.get("classes")) if run.reviewed else ()
-
-
-def total_counts(run: Run) -> dict[str, int]:
-    """Objects by kind of change, as metrics.json totals them."""
-    totals: Mapping[str, Any] = run.metrics.get("totals") or {}
-    return counts_of(totals.get("counts"))
 
 
 def _measure(run: Run, pooled: ClassFigures, label: str, field: str) -> Figure:
