@@ -16,6 +16,8 @@ from wsi_pipeline.qupath.native.kept import Kept
 VERSION = 3
 MARK = "Data file version "
 END = "EOF"
+# The image type of a file that states none.
+UNSET = "UNSET"
 
 
 class TmaGrid(NamedTuple):
@@ -49,7 +51,7 @@ class QpData:
         What else the file holds; not for callers.
     """
 
-    image_type: str = "UNSET"
+    image_type: str = UNSET
     server_json: dict[str, Any] | None = None
     objects: list[PathObject] = field(default_factory=list)
     class_colors: dict[str, RGB | None] = field(default_factory=dict)
@@ -60,10 +62,18 @@ class QpData:
     @property
     def stains(self) -> Mapping[str, str] | None:
         """Names and vectors of the stains as QuPath writes them, None for an image without."""
-        if self.kept.image_type != self.image_type or not isinstance(self.kept.stains, JavaObject):
+        if not self.has_kept_type or not isinstance(self.kept.stains, JavaObject):
             return None
         text = next((part for part in self.kept.stains.content if isinstance(part, str)), None)
         return None if text is None else json_object(text, "the stains")
+
+    @property
+    def has_kept_type(self) -> bool:
+        """Whether the image type is the one that was read: what depends on it is kept only then."""
+        kept = self.kept
+        if kept.image_type is None:
+            return kept.header is not None and self.image_type == UNSET
+        return kept.image_type.name == self.image_type
 
     @property
     def properties(self) -> dict[str, str]:

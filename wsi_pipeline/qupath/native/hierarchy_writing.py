@@ -6,12 +6,11 @@ it is a constant run of bytes with references in it, and an object is a handful 
 
 from __future__ import annotations
 
-import re
 import struct
 import uuid
 from collections.abc import Mapping, Sequence
 
-from wsi_pipeline.errors import ProjectError, QuPathFormatError
+from wsi_pipeline.errors import ProjectError
 from wsi_pipeline.objects import RGB, Kind, PathObject, Plane, Roi
 from wsi_pipeline.qupath.native import descriptors
 from wsi_pipeline.qupath.native.java_model import ClassDesc, JavaArray, JavaObject, JavaString, Part, packer
@@ -31,7 +30,6 @@ UUID_HEAD = b"\x74\x00\x24"
 _SHARED_VALUES = 1024
 _LONGEST_SHARED = 256
 _OPAQUE = 0xFF000000
-_UUID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _LISTS = {
     "d": (descriptors.DOUBLE_LIST, descriptors.DOUBLE_ARRAY),
     "f": (descriptors.FLOAT_LIST, descriptors.FLOAT_ARRAY),
@@ -178,7 +176,7 @@ class HierarchyWriter:
             java.next_handle += 3
         for text in texts.values():
             java.out += self.text(text)
-        java.out += NULL * len(without) + UUID_HEAD + check_uuid(key).encode("ascii") + END
+        java.out += NULL * len(without) + UUID_HEAD + key.encode("ascii") + END
         java.next_handle += 1
 
     def _first_metadata(self, keys: tuple[str, ...]) -> None:
@@ -355,19 +353,6 @@ def same_numbers(a: Mapping[str, float], b: Mapping[str, float]) -> bool:
     if a.keys() != b.keys():
         return False
     return all(value == b[name] or (value != value and b[name] != b[name]) for name, value in a.items())
-
-
-def check_uuid(text: str) -> str:
-    """The id in the form that QuPath reads.
-
-    Raises
-    ------
-    QuPathFormatError
-        It is none: QuPath would give the object another one at each opening.
-    """
-    if not _UUID.fullmatch(text):
-        raise QuPathFormatError(f"{text!r} is no id for an object: QuPath wants a UUID of 36 characters")
-    return text
 
 
 def default_color(name: str) -> RGB:

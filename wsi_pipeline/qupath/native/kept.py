@@ -10,7 +10,7 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from wsi_pipeline.objects import Plane, Roi
-from wsi_pipeline.qupath.native.java_model import Node
+from wsi_pipeline.qupath.native.java_model import JavaEnum, Node
 from wsi_pipeline.qupath.native.stored_roi import StoredRoi
 from wsi_pipeline.qupath.native.values import Measured
 
@@ -71,10 +71,8 @@ class Kept:
     ----------
     header
         The JSON text as it stood there, None for a file that is new.
-    image_type
-        The image type to which `stains` belong.
-    locale, stains, workflow, properties
-        Nodes of the Java stream.
+    locale, image_type, stains, workflow, properties
+        Nodes of the Java stream; the stains belong to the image type.
     others
         Further nodes at the top level, which QuPath passes over.
     root
@@ -84,8 +82,8 @@ class Kept:
     """
 
     header: str | None = None
-    image_type: str | None = None
     locale: Node = None
+    image_type: JavaEnum | None = None
     stains: Node = None
     workflow: Node = None
     properties: Node = None

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from wsi_pipeline.objects import Kind
+from wsi_pipeline.qupath.native.ids import UUID_SIZE, are_canonical
 from wsi_pipeline.qupath.native.java_model import SKIPPED, SkippedReference
 from wsi_pipeline.qupath.native.learned_pieces import LearnedPieces
 from wsi_pipeline.qupath.native.pieces import Leaves
 from wsi_pipeline.qupath.native.runs import Ending
 from wsi_pipeline.qupath.native.stored_roi import CORNERS, StoredRoi
 
-_UUID_SIZE = 36
-_DASHES = [8, 13, 18, 23]
-_HEX = np.isin(np.arange(256), np.frombuffer(b"0123456789abcdef", dtype=np.uint8))
 _PLAIN_END = b"\x77\x08\x7f\xf8\x00\x00\x00\x00\x00\x00\x78"
 _NAN = float("nan")
 # The region and its two arrays.
@@ -76,7 +72,7 @@ class LeafReader(LearnedPieces):
         at += self._beginnings.size
         java.handles.extend(begun.elements)
         if len(begun.keys) == 1:
-            end = at + _UUID_SIZE
+            end = at + UUID_SIZE
             return end, begun.kind, java.data[at:end], {}
         metadata = self._known_metadata(begun.keys, at)
         if metadata is None or metadata.uuid is None:
@@ -136,12 +132,7 @@ class LeafReader(LearnedPieces):
 def _texts_of(uuids: list[bytes]) -> list[str]:
     """Ids as texts, all of them checked at once."""
     joined = b"".join(uuids)
-    signs = np.frombuffer(joined, dtype=np.uint8).reshape(-1, _UUID_SIZE) if len(joined) % _UUID_SIZE == 0 else None
-    if signs is None or len(signs) != len(uuids):
-        raise SkippedReference
-    usable = _HEX[signs]
-    usable[:, _DASHES] = signs[:, _DASHES] == ord("-")
-    if not usable.all():
+    if len(joined) != UUID_SIZE * len(uuids) or not are_canonical(joined):
         raise SkippedReference
     text = joined.decode("ascii")
-    return [text[i : i + _UUID_SIZE] for i in range(0, len(text), _UUID_SIZE)]
+    return [text[i : i + UUID_SIZE] for i in range(0, len(text), UUID_SIZE)]

@@ -71,16 +71,8 @@ class LeafWriter(HierarchyWriter):
         kind, measurements, metadata = item.kind, item.measurements, item.metadata
         names, values = tuple(measurements), measurements.values()
         code = "d" if kind is Kind.ANNOTATION else code_of(tuple(values))
-        form = (
-            kind,
-            code,
-            names,
-            item.locked,
-            item.path_class,
-            roi.kind,
-            roi.plane,
-            tuple(metadata) if metadata else (),
-        )
+        keys = tuple(metadata) if metadata else ()
+        form = (kind, code, names, item.locked, item.path_class, roi.kind, roi.plane, keys)
         template = self._templates.get(form)
         if template is None:
             self.head(item, 0)

@@ -11,12 +11,12 @@ Elements of a known run take their numbers, but no nodes are made of them; a lat
 
 from __future__ import annotations
 
-import re
 import struct
 from functools import lru_cache
 from typing import Any
 
 from wsi_pipeline.objects import Kind, Plane, Roi
+from wsi_pipeline.qupath.native.ids import CANONICAL
 from wsi_pipeline.qupath.native.java_model import (
     FIRST_HANDLE,
     SKIPPED,
@@ -38,7 +38,6 @@ _NO_LABEL = bytes([_NULL, _NULL])
 _NO_CHILDREN = b"\x77\x04\x00\x00\x00\x00"
 _NO_PROBABILITY = b"\x77\x08\x7f\xf8\x00\x00\x00\x00\x00\x00"
 _UUID_HEAD = b"\x74\x00\x24"
-_UUID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _NAN = float("nan")
 _SKIPPED = [(SKIPPED,) * count for count in range(6)]
 # Sizes of runs: an object and a referred class; Boolean; a region up to the number of its vertices.
@@ -142,7 +141,7 @@ class LearnedPieces(Pieces):
         data, handles = java.data, java.handles
         if len(keys) == 1 and data[at : at + 3] == _UUID_HEAD and data[at + 39 : at + 40] == b"\x78":
             text = data[at + 3 : at + 39].decode("latin-1")
-            if _UUID.fullmatch(text):
+            if CANONICAL.fullmatch(text):
                 java.pos = at + 40
                 handles.extend(_SKIPPED[4])
                 return Metadata(text, {})
@@ -177,7 +176,7 @@ class LearnedPieces(Pieces):
             else:
                 return None
             texts[key] = value
-        if data[at : at + 1] != b"\x78" or uuid is None or not _UUID.fullmatch(uuid):
+        if data[at : at + 1] != b"\x78" or uuid is None or not CANONICAL.fullmatch(uuid):
             return None
         java.pos = at + 1
         return Metadata(uuid, texts)

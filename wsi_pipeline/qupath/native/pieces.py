@@ -6,21 +6,17 @@ is locked, its class, its region and the probability of its class, and what cell
 
 from __future__ import annotations
 
-import re
 import struct
-import uuid
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from wsi_pipeline.objects import Kind
 from wsi_pipeline.qupath.native import descriptors
+from wsi_pipeline.qupath.native.ids import parse_uuid
 from wsi_pipeline.qupath.native.java_model import Foreign, JavaObject, Tag
 from wsi_pipeline.qupath.native.java_reader import JavaReader
 from wsi_pipeline.qupath.native.stored_roi import StoredRoi
 from wsi_pipeline.qupath.native.values import UUID_KEY, Measured, Values
-
-_UUID_BITS = (32, 16, 16, 16, 48)
-_UUID = re.compile("-".join(["([0-9a-fA-F]{1,16})"] * len(_UUID_BITS)))
 
 
 class Metadata(NamedTuple):
@@ -148,14 +144,3 @@ class Pieces:
         if len(raw) != size:
             raise self.java.error(f"{len(raw)} bytes of block data where {what} needs {size},", start)
         return raw
-
-
-def parse_uuid(text: str | None) -> str | None:
-    """The id as Java's `UUID.fromString` reads it, which is lenient; None where QuPath would give a random one."""
-    parts = _UUID.fullmatch(text) if text is not None and len(text) <= 36 else None
-    if parts is None:
-        return None
-    number = 0
-    for part, bits in zip(parts.groups(), _UUID_BITS, strict=True):
-        number = number << bits | int(part, 16) & (1 << bits) - 1
-    return str(uuid.UUID(int=number))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from wsi_pipeline.errors import QuPathFormatError
 from wsi_pipeline.qupath.native import descriptors, mutf8
+from wsi_pipeline.qupath.native.collection import paused_collection
 from wsi_pipeline.qupath.native.data import END, MARK, VERSION, QpData, TmaGrid, json_object
 from wsi_pipeline.qupath.native.hierarchy_reading import HierarchyReader, is_opaque, rgb
 from wsi_pipeline.qupath.native.java_model import Foreign, JavaEnum, JavaObject, Node, SkippedReference, Tag
@@ -28,9 +29,15 @@ def read_qpdata(data: bytes) -> QpData:
     """
     data = bytes(data)
     try:
-        return _File(data, LeafReader).read()
+        return read_by(LeafReader, data)
     except SkippedReference:
-        return _File(data, Pieces).read()
+        return read_by(Pieces, data)
+
+
+def read_by(pieces: type[Pieces], data: bytes) -> QpData:
+    """Read with one of the readers of pieces; the quick ones may raise `SkippedReference` where `Pieces` does not."""
+    with paused_collection():
+        return _File(data, pieces).read()
 
 
 class _File:
@@ -59,7 +66,6 @@ class _File:
         data.kept.root = self._hierarchy.root
         data.kept.objects = self._hierarchy.kept
         data.kept.others = tuple(self._others)
-        data.kept.image_type = data.image_type
         for name, argb in self._values.colors.items():
             data.class_colors[name] = None if argb is None else rgb(argb)
             if argb is not None and not is_opaque(argb):
@@ -120,6 +126,7 @@ class _File:
         kept = self._data.kept
         name = node.desc.name if isinstance(node, (JavaObject, JavaEnum)) else ""
         if isinstance(node, JavaEnum) and name == descriptors.IMAGE_TYPE.name:
+            kept.image_type = node
             self._data.image_type = str(node.name)
         elif name == descriptors.LOCALE.name and kept.locale is None:
             kept.locale = node

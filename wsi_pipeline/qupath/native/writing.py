@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import struct
 import uuid
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from shapely.geometry.base import BaseGeometry
@@ -13,17 +12,18 @@ from shapely.geometry.base import BaseGeometry
 from wsi_pipeline.errors import ProjectError
 from wsi_pipeline.objects import PathObject, Plane, Roi
 from wsi_pipeline.qupath.native import descriptors, mutf8
+from wsi_pipeline.qupath.native.collection import paused_collection
 from wsi_pipeline.qupath.native.data import END, MARK, VERSION, QpData, TmaGrid, json_object
 from wsi_pipeline.qupath.native.hierarchy_writing import kept_argb
+from wsi_pipeline.qupath.native.ids import check_uuids
 from wsi_pipeline.qupath.native.java_model import JavaEnum, JavaObject, JavaString, Node, Part
 from wsi_pipeline.qupath.native.java_writer import JavaWriter, reference
 from wsi_pipeline.qupath.native.kept import KeptRoi, Objects
 from wsi_pipeline.qupath.native.leaf_writer import LeafWriter
 from wsi_pipeline.qupath.native.roi_encoding import encode
 from wsi_pipeline.qupath.native.stored_roi import StoredRoi
+from wsi_pipeline.qupath.native.tree import Tree
 
-# Deepest nesting that survives QuPath's own reading and saving on a Java thread with the default stack.
-MAX_DEPTH = 100
 QUPATH_VERSION = "0.6.0"
 _IMAGE_TYPES = ("BRIGHTFIELD_H_DAB", "BRIGHTFIELD_H_E", "BRIGHTFIELD_OTHER", "FLUORESCENCE", "OTHER", "UNSET")
 # Objects whose regions are prepared at once.
@@ -61,6 +61,11 @@ def write_qpdata(data: QpData) -> bytes:
     """
     if data.image_type not in _IMAGE_TYPES:
         raise ProjectError(f"{data.image_type} is no image type of QuPath; known are {', '.join(_IMAGE_TYPES)}")
+    with paused_collection():
+        return _write(data)
+
+
+def _write(data: QpData) -> bytes:
     java = JavaWriter()
     kept = data.kept
     text = mutf8.encode(f"{MARK}{VERSION}")
@@ -68,8 +73,12 @@ def write_qpdata(data: QpData) -> bytes:
     header = header_text(data)
     java.write(JavaString(header))
     java.write(kept.locale or _locale())
-    java.write(JavaEnum(descriptors.IMAGE_TYPE, JavaString(data.image_type)))
-    java.write(kept.stains if data.image_type == kept.image_type else _stains(data.image_type))
+    if data.has_kept_type:
+        java.write(kept.image_type or _image_type(data.image_type))
+        java.write(kept.stains)
+    else:
+        java.write(_image_type(data.image_type))
+        java.write(_stains(data.image_type))
     java.write(kept.workflow or _no_workflow())
     _write_hierarchy(java, data, header)
     for node in (kept.properties or _no_properties(), *kept.others):
@@ -103,15 +112,16 @@ def _write_hierarchy(java: JavaWriter, data: QpData, header: str) -> None:
     tree = Tree(data.objects, kept.objects.duplicates)
     items = [data.objects[index] for index in tree.order]
     regions = _Regions(items, kept.objects)
-    writer.root(kept.root._replace(uuid=data.root_uuid or str(uuid.uuid5(_NO_ROOT, header))), tree.count(None))
+    root = data.root_uuid or str(uuid.uuid5(_NO_ROOT, header))
+    check_uuids([root, *[item.uuid for item in items]])
+    writer.root(kept.root._replace(uuid=root), tree.roots)
     above: list[int] = []
-    for at, (item, depth) in enumerate(zip(items, tree.depths, strict=True)):
+    for at, (item, depth, count) in enumerate(zip(items, tree.depths, tree.counts, strict=True)):
         while len(above) >= depth:
             closing = above.pop()
             writer.tail(items[closing], *regions.take(closing))
-        children = tree.count(tree.order[at])
-        if children:
-            writer.head(item, children)
+        if count:
+            writer.head(item, count)
             above.append(at)
         else:
             writer.leaf(item, *regions.take(at))
@@ -135,7 +145,7 @@ class _Regions:
         while at >= len(self._ready):
             self._prepare()
         roi, self._ready[at] = self._ready[at], None
-        return roi, self._nuclei.pop(at, None)
+        return roi, self._nuclei.pop(at, None) if self._nuclei else None
 
     def _prepare(self) -> None:
         start = len(self._ready)
@@ -174,66 +184,6 @@ def _still_kept(
     return found.stored if found and found.still_holds(geometry, roi, plane) else None
 
 
-class Tree:
-    """The order in which objects are written: each one, then what lies in it.
-
-    Parameters
-    ----------
-    objects
-        In any order.
-    duplicates
-        Ids that may be there twice, since the file had them twice.
-
-    Attributes
-    ----------
-    order
-        Indices of the objects, depth first.
-    depths
-        For each of `order`, how deep it lies; 1 at the top.
-    """
-
-    def __init__(self, objects: Sequence[PathObject], duplicates: frozenset[str]) -> None:
-        self._objects = objects
-        self._children = self._grouped(duplicates)
-        self.order: list[int] = []
-        self.depths: list[int] = []
-        stack = [(index, 1) for index in reversed(self._children.get(None, []))]
-        while stack:
-            index, depth = stack.pop()
-            if depth > MAX_DEPTH:
-                raise ProjectError(f"objects are nested more than {MAX_DEPTH} deep; QuPath could not save them")
-            self.order.append(index)
-            self.depths.append(depth)
-            if index in self._children:
-                stack.extend((child, depth + 1) for child in reversed(self._children[index]))
-        if len(self.order) != len(objects):
-            raise ProjectError("objects lie in each other in a ring")
-
-    def count(self, index: int | None) -> int:
-        """How many objects lie directly in one (None: at the top)."""
-        return len(self._children.get(index, ()))
-
-    def _grouped(self, duplicates: frozenset[str]) -> dict[int | None, list[int]]:
-        """Indices by the index of the parent."""
-        place = {item.uuid: index for index, item in enumerate(self._objects)}
-        if len(place) != len(self._objects):
-            counts = Counter(item.uuid for item in self._objects)
-            new = [key for key, count in counts.items() if count > 1 and key not in duplicates]
-            if new:
-                raise ProjectError(f"two objects have the id {new[0]}")
-        grouped: dict[int | None, list[int]] = {}
-        # Of several objects with one id, a child lies in the last one before it: that is the order of the file.
-        latest: dict[str, int] = {}
-        for index, item in enumerate(self._objects):
-            above = None if item.parent is None else latest.get(item.parent, place.get(item.parent, -1))
-            if above == -1:
-                raise ProjectError(f"object {item.uuid} lies in the object {item.parent}, which is not there")
-            grouped.setdefault(above, []).append(index)
-            if item.uuid in duplicates:
-                latest[item.uuid] = index
-        return grouped
-
-
 def _write_grid(java: JavaWriter, grid: TmaGrid | None, handles: Mapping[str, int]) -> None:
     if grid is None:
         java.write(None)
@@ -258,6 +208,10 @@ def _locale() -> JavaObject:
     texts = {"country": "", "extensions": "", "language": "en", "script": "", "variant": ""}
     nodes = {text: JavaString(text) for text in texts.values()}
     return JavaObject(descriptors.LOCALE, [Part([-1, *(nodes[text] for text in texts.values())], [])])
+
+
+def _image_type(name: str) -> JavaEnum:
+    return JavaEnum(descriptors.IMAGE_TYPE, JavaString(name))
 
 
 def _stains(image_type: str) -> Node:
