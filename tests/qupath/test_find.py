@@ -33,6 +33,7 @@ def test_auto_takes_paquo_where_it_knows_the_version(tmp_path: Path, version: st
     assert info.paquo_version == importlib.metadata.version("paquo")
     assert info.backend == backend
     assert version in info.reason
+    assert info.description == f"{version} at {folder}"
     assert choose_backend("auto", info) == backend
 
 
@@ -47,6 +48,7 @@ def test_a_variable_that_points_nowhere_is_named(tmp_path: Path) -> None:
     info = find_qupath({"PAQUO_QUPATH_DIR": str(tmp_path / "gone")})
     assert info.backend == "native"
     assert "PAQUO_QUPATH_DIR" in info.reason
+    assert info.description.startswith("not found")
     assert str(tmp_path / "gone") in info.reason
 
 

@@ -19,7 +19,9 @@ from wsi_pipeline.objects import Kind, PathObject, Roi
 from wsi_pipeline.qupath.data_files import backup_of
 from wsi_pipeline.qupath.native.qpdata import QpData
 from wsi_pipeline.qupath.native_project import NativeProject, checked_bytes
+from wsi_pipeline.qupath.project_file import gson
 from wsi_pipeline.qupath.shapes import same_region
+from wsi_pipeline.qupath.summary import summary_of
 
 
 def _object(number: int, x: float = 0.0) -> PathObject:
@@ -197,3 +199,49 @@ def test_a_large_project_is_listed_without_reading_objects(testdata: Path) -> No
     assert all(image.size is not None and image.uri.startswith("file:/I:/") for image in project.images())
     wanted = project.images()[7]
     assert project.find(uri=wanted.uri) is wanted
+
+
+@pytest.mark.testdata
+def test_the_project_file_has_the_keys_and_values_that_qupath_writes(testdata: Path, tmp_path: Path) -> None:
+    real = orjson.loads((testdata / "qupath/q060/project/project.qpproj").read_bytes())
+    entry = real["images"][0]
+    slide = entry["serverBuilder"]["metadata"]
+    project = NativeProject.create(tmp_path)
+    project.path_classes = NativeProject.open(testdata / "qupath/q060/project", read_only=True).path_classes
+    project.add_image(
+        entry["serverBuilder"]["uri"],
+        entry["imageName"],
+        size=(slide["width"], slide["height"]),
+        mpp=0.5,
+        mpp_source="config",
+        image_type="brightfield_h_e",
+        metadata=entry["metadata"],
+    )
+    project.save()
+    ours = orjson.loads(project.path.read_bytes())
+    assert list(ours) == list(real)
+    made = ours["images"][0]
+    # No reader is named, so that QuPath takes any that opens the file.
+    del entry["serverBuilder"]["providerClassName"]
+    assert list(made) == list(entry)
+    assert orjson.dumps(made["serverBuilder"]) == orjson.dumps(entry["serverBuilder"])
+    assert made["metadata"] == entry["metadata"]
+    assert uuid.UUID(made["randomizedName"])
+    server = orjson.loads((testdata / "qupath/q060/project/data/1/server.json").read_bytes())
+    del server["providerClassName"]
+    assert (tmp_path / "data/1/server.json").read_bytes() == gson(server)
+    classes = "classifiers/classes.json"
+    assert (tmp_path / classes).read_bytes() == (testdata / "qupath/q060/project" / classes).read_bytes()
+    assert sorted(p.name for p in (tmp_path / "data/1").iterdir()) == ["data.qpdata", "server.json", "summary.json"]
+
+
+@pytest.mark.testdata
+def test_a_summary_is_what_qupath_wrote_of_the_same_objects(testdata: Path) -> None:
+    for path in sorted((testdata / "qupath").rglob("summary.json")):
+        project = NativeProject.open(path.parents[2], read_only=True)
+        if path.parent.name not in {str(image.entry_id) for image in project.images()}:
+            continue  # of an image that was removed
+        said = orjson.loads(path.read_bytes())
+        data = project.read_data(project.image(int(path.parent.name)))
+        assert data is not None
+        assert summary_of(data.objects, data.image_type, said["server"], said["timestamp"]) == said

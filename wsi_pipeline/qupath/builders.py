@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
@@ -65,6 +66,7 @@ def check_uri(uri: Any, where: str) -> None:
         )
 
 
+@lru_cache(maxsize=8192)
 def canonical(uri: str) -> str:
     """A form in which two URIs of one slide are equal: decoded, `file:/x` as `file:///x`, UNC as `file://server/x`."""
     parts = urlsplit(uri)

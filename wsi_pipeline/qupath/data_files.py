@@ -77,6 +77,10 @@ class DataFiles:
         """Whether data.qpdata was read (or written) here, so that a change by somebody else can be told."""
         return entry_id in self._seen
 
+    def forget(self, entry_id: int) -> None:
+        """What was read was of no use: the next reading is a first one again."""
+        self._seen.pop(entry_id, None)
+
     def write(self, entry_id: int, image: str, data: bytes, *, ours: bool = True) -> None:
         """Replace data.qpdata, whole or not at all, and check what lies there then.
 

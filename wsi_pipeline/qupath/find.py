@@ -44,6 +44,13 @@ class QuPathInfo:
     backend: str
     reason: str
 
+    @property
+    def description(self) -> str:
+        """Version and place in words."""
+        if self.qupath_dir is None:
+            return "not found (not needed by the native backend)"
+        return f"{self.qupath_version or 'of unknown version'} at {self.qupath_dir}"
+
 
 def find_qupath(environ: Mapping[str, str] | None = None) -> QuPathInfo:
     """Look for QuPath where `PAQUO_QUPATH_DIR` points, else in the conda environment and the usual places.

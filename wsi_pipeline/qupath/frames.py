@@ -167,6 +167,8 @@ def _untouched(now: PathObject, then: PathObject) -> bool:
 
 def _same_outline(a: BaseGeometry | None, b: BaseGeometry | None) -> bool:
     """The same region, and every vertex of each on the outline of the other: a small edit of a long outline counts."""
-    if a is None or b is None or not same_region(a, b, STORED):
+    if a is None or b is None:
         return a is b
-    return vertices_near(a, b, STORED) and vertices_near(b, a, STORED)
+    if shapely.equals_exact(a, b, STORED):
+        return True
+    return same_region(a, b, STORED) and vertices_near(a, b, STORED) and vertices_near(b, a, STORED)

@@ -294,6 +294,7 @@ class PaquoProject:
             try:
                 read_qpdata(raw)
             except QuPathFormatError as error:
+                self._data.forget(image.entry_id)
                 raise QuPathFormatError(f"{image.name}: {self._data.qpdata(image.entry_id)}: {error}") from error
 
     def objects_in_frame(self, image: PaquoImage) -> list[PathObject]:
