@@ -1,0 +1,31 @@
+"""What a correction changed and what it took: areas, boundaries, time, cost. Pure: nothing here reads or writes files.
+
+Definitions, formulas and sources are in docs/measures.md, test vectors for other programs in tests/vectors.
+"""
+
+from __future__ import annotations
+
+from wsi_pipeline.measures.boundary import Boundaries, compare_boundaries
+from wsi_pipeline.measures.cost import not_measured, review_cost, saving
+from wsi_pipeline.measures.overlap import Areas, compare_areas, region_of, union_of
+from wsi_pipeline.measures.time import CAPS_S, RULE, ActiveTime, Anomaly, Event, EventType, Session, active_times
+
+__all__ = [
+    "CAPS_S",
+    "RULE",
+    "ActiveTime",
+    "Anomaly",
+    "Areas",
+    "Boundaries",
+    "Event",
+    "EventType",
+    "Session",
+    "active_times",
+    "compare_areas",
+    "compare_boundaries",
+    "not_measured",
+    "region_of",
+    "review_cost",
+    "saving",
+    "union_of",
+]

@@ -1,0 +1,188 @@
+"""What happened to each pre-annotation: the handout's snapshot against the annotations as they are now.
+
+By uuid first: brush, wand and vertex edits keep it. Then always by overlap: merging, splitting and combining in
+QuPath make new objects with new uuids, and uuids alone would call that deleted and added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+import shapely
+from shapely.affinity import translate
+from shapely.geometry.base import BaseGeometry
+
+from wsi_pipeline.measures import region_of
+from wsi_pipeline.objects import Kind, PathObject
+
+# QuPath simplifies shapes again when it edits them: a shape that stays within this is the same shape.
+SAME_SHAPE_PX = 1.0
+# An object went into another one when at least this share of its area lies there.
+MOSTLY = 0.5
+
+
+class Change(StrEnum):
+    """What happened to an object."""
+
+    UNTOUCHED = "untouched"
+    MOVED = "moved"
+    EDITED = "edited"
+    RECLASSIFIED = "reclassified"
+    DELETED = "deleted"
+    ADDED = "added"
+    SPLIT = "split"
+    MERGED = "merged"
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One object before and after; None where there is none (`added`, `deleted`).
+
+    An object that was split is in one pair for each part, one that others were merged into in one pair for each
+    of them.
+    """
+
+    before: PathObject | None
+    after: PathObject | None
+    change: Change
+
+
+def match(before: Sequence[PathObject], after: Sequence[PathObject]) -> list[Pair]:
+    """Pair the annotations of a snapshot with those of the project; everything in level-0 px.
+
+    Detections, cells and tiles are left out. Each object before is in at least one pair, each object after too.
+
+    Returns
+    -------
+    Pairs in the order of `before`, then what was added in the order of `after`.
+    """
+    old = [o for o in before if o.kind is Kind.ANNOTATION]
+    new = [o for o in after if o.kind is Kind.ANNOTATION]
+    now = {o.uuid: o for o in new}
+    kept = {o.uuid for o in old if o.uuid in now}
+    gone = [o for o in old if o.uuid not in kept]
+    fresh = [o for o in new if o.uuid not in kept]
+    relations = _relations(gone, fresh, [now[u] for u in sorted(kept)], {o.uuid: o for o in old})
+    pairs = []
+    for item in old:
+        if item.uuid in kept:
+            pairs.append(Pair(item, now[item.uuid], change_of(item, now[item.uuid])))
+        elif item.uuid in relations.successors:
+            pairs.extend(Pair(item, heir, change) for heir, change in relations.successors[item.uuid])
+        else:
+            pairs.append(Pair(item, None, Change.DELETED))
+    pairs.extend(Pair(None, item, Change.ADDED) for item in fresh if item.uuid not in relations.heirs)
+    return pairs
+
+
+def change_of(before: PathObject, after: PathObject) -> Change:
+    """What happened to an object that kept its uuid. A changed shape counts before a changed class."""
+    if same_shape(before.geometry, after.geometry):
+        return Change.UNTOUCHED if before.path_class == after.path_class else Change.RECLASSIFIED
+    if _moved(before.geometry, after.geometry):
+        return Change.MOVED
+    return Change.EDITED
+
+
+def same_shape(a: BaseGeometry | None, b: BaseGeometry | None, tolerance: float = SAME_SHAPE_PX) -> bool:
+    """Whether two regions have the same outline within `tolerance` px, everywhere and in both directions."""
+    if a is None or b is None:
+        return a is b
+    if a.equals_exact(b, 1e-9) or shapely.normalize(a).equals_exact(shapely.normalize(b), 0.01):
+        return True
+    if np.abs(np.subtract(a.bounds, b.bounds)).max() > tolerance:
+        return False
+    if shapely.get_dimensions(a) < 2 or shapely.get_dimensions(b) < 2:
+        return bool(a.buffer(tolerance).covers(b) and b.buffer(tolerance).covers(a))
+    ring_a, ring_b = a.boundary, b.boundary
+    return bool(ring_a.buffer(tolerance).covers(ring_b) and ring_b.buffer(tolerance).covers(ring_a))
+
+
+def _moved(a: BaseGeometry | None, b: BaseGeometry | None) -> bool:
+    """The same shape in another place: the classic slip with the Move tool."""
+    if a is None or b is None or a.is_empty or b.is_empty:
+        return False
+    by = np.subtract(b.bounds, a.bounds)
+    # Both corners must have gone the same way, else there is no need to look closer.
+    if np.abs(by[:2] - by[2:]).max() > SAME_SHAPE_PX:
+        return False
+    return same_shape(translate(a, float(by[0]), float(by[1])), b)
+
+
+@dataclass(frozen=True, slots=True)
+class _Relations:
+    """Objects without their uuid that were found again: by the old object's uuid, and all new objects found."""
+
+    successors: dict[str, list[tuple[PathObject, Change]]]
+    heirs: set[str]
+
+
+def _relations(
+    gone: Sequence[PathObject], fresh: Sequence[PathObject], kept: Sequence[PathObject], old: dict[str, PathObject]
+) -> _Relations:
+    """Find what became of the objects whose uuid is gone."""
+    parts_of: dict[str, list[PathObject]] = {}
+    into: dict[str, tuple[float, PathObject]] = {}
+    for item, heir, of_item, of_heir in _overlaps(gone, fresh):
+        if of_heir >= MOSTLY:
+            parts_of.setdefault(item.uuid, []).append(heir)
+        if of_item >= MOSTLY and of_item > into.get(item.uuid, (0.0, item))[0]:
+            into[item.uuid] = of_item, heir
+    heads = {uuid: heir for uuid, (_, heir) in into.items()}
+    counts: dict[str, int] = {}
+    for heir in heads.values():
+        counts[heir.uuid] = counts.get(heir.uuid, 0) + 1
+    successors: dict[str, list[tuple[PathObject, Change]]] = {}
+    for item in gone:
+        parts = parts_of.get(item.uuid, [])
+        if len(parts) > 1:
+            successors[item.uuid] = [(part, Change.SPLIT) for part in parts]
+        elif item.uuid in heads:
+            heir = heads[item.uuid]
+            change = Change.MERGED if counts[heir.uuid] > 1 else change_of(item, heir)
+            successors[item.uuid] = [(heir, change)]
+        elif parts:
+            successors[item.uuid] = [(parts[0], Change.EDITED)]
+    _into_kept(gone, kept, old, successors)
+    heirs = {heir.uuid for found in successors.values() for heir, _ in found}
+    return _Relations(successors, heirs)
+
+
+def _into_kept(
+    gone: Sequence[PathObject],
+    kept: Sequence[PathObject],
+    old: dict[str, PathObject],
+    successors: dict[str, list[tuple[PathObject, Change]]],
+) -> None:
+    """A brush stroke that swallowed a neighbour, which was then deleted: merged, not lost."""
+    left = [item for item in gone if item.uuid not in successors]
+    for item, heir, of_item, _ in _overlaps(left, kept):
+        covered_before = _share(item.geometry, old[heir.uuid].geometry)
+        if of_item >= MOSTLY and covered_before < MOSTLY and heir.path_class == item.path_class:
+            successors.setdefault(item.uuid, []).append((heir, Change.MERGED))
+
+
+def _overlaps(
+    items: Sequence[PathObject], others: Sequence[PathObject]
+) -> Iterable[tuple[PathObject, PathObject, float, float]]:
+    """Pairs that share area, with the share of the first and of the second that is shared."""
+    if not items or not others:
+        return
+    regions = np.array([region_of(o.geometry) for o in others], dtype=object)
+    tree = shapely.STRtree(regions)
+    for item in items:
+        region = region_of(item.geometry)
+        if region.is_empty:
+            continue
+        for index in sorted(tree.query(region, predicate="intersects")):
+            common = float(region.intersection(regions[index]).area)
+            if common > 0:
+                yield item, others[index], common / region.area, common / regions[index].area
+
+
+def _share(a: BaseGeometry | None, b: BaseGeometry | None) -> float:
+    region = region_of(a)
+    return float(region.intersection(region_of(b)).area) / region.area if region.area else 0.0

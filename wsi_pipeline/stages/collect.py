@@ -1,0 +1,15 @@
+"""Collecting the corrections of a run."""
+
+from __future__ import annotations
+
+from wsi_pipeline.collect import CollectResult, collect
+from wsi_pipeline.config import Config
+from wsi_pipeline.rundir import RunDir
+from wsi_pipeline.stages.lock import exclusive
+
+
+def collect_run(config: Config) -> CollectResult:
+    """Read every project of the run and write `review/`; see `wsi_pipeline.collect.collect`."""
+    run = RunDir(config.output)
+    with exclusive(run.lock):
+        return collect(run, config.review, config.costs)
