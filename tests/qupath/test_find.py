@@ -89,6 +89,19 @@ def test_paquo_has_the_names_that_the_backend_uses() -> None:
     assert run.returncode == 0, run.stderr
 
 
+def test_a_paquo_toml_that_lies_about_does_not_decide(tmp_path: Path) -> None:
+    (tmp_path / ".paquo.toml").write_text('mock_backend = true\nqupath_dir = "/somewhere/else"\n')
+    code = (
+        "from wsi_pipeline.qupath.paquo_project import use_own_settings\n"
+        "use_own_settings()\n"
+        "from paquo import settings\nfrom paquo._config import to_kwargs\n"
+        "assert settings.mock_backend is False\n"
+        "assert to_kwargs(settings)['qupath_dir'] == ''\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+
+
 def test_no_jvm_and_no_paquo_are_loaded_by_opening_a_project(tmp_path: Path) -> None:
     code = (
         "import sys\nfrom pathlib import Path\nfrom wsi_pipeline.qupath import create_project, find_qupath\n"

@@ -38,23 +38,32 @@ _JAVA_OPTIONS = ("-XX:MaxRAMPercentage=50",)
 
 
 def start_jvm() -> Any:
-    """Start QuPath's JVM, once in a process, and give paquo's module of Java classes.
+    """Start the JVM of the QuPath that `find.find_qupath` names, once in a process; gives paquo's Java classes.
 
-    Which QuPath it is says `find.find_qupath`. paquo would look for `.paquo.toml` in every folder above the current
-    one and let it decide; its settings are replaced by its own defaults before anything reads them.
+    Raises `ProjectError` when there is no QuPath that paquo supports.
     """
-    from dynaconf import Dynaconf  # type: ignore[import-untyped]
-    from paquo import _config, jpype_backend
-
     info = find_qupath()
     if info.backend != "paquo" or info.qupath_dir is None:
         raise ProjectError(f"the paquo backend cannot be used: {info.reason}; use `backend: native`")
-    defaults = Path(_config.__file__).with_name(".paquo.defaults.toml")
-    _config.settings = Dynaconf(preload=[str(defaults)], settings_files=[], core_loaders=["TOML"], envvar_prefix=False)
+    use_own_settings()
+    from paquo import jpype_backend
+
     jpype_backend.start_jvm(finder_kwargs={"qupath_dir": info.qupath_dir, "java_opts": list(_JAVA_OPTIONS)})
     from paquo import java
 
     return java
+
+
+def use_own_settings() -> None:
+    """Give paquo its own defaults for settings.
+
+    It would look for a `.paquo.toml` in every folder above the current one, and whatever lies there would decide.
+    """
+    from dynaconf import Dynaconf  # type: ignore[import-untyped]
+    from paquo import _config
+
+    defaults = Path(_config.__file__).with_name(".paquo.defaults.toml")
+    _config.settings = Dynaconf(preload=[str(defaults)], settings_files=[], core_loaders=["TOML"], envvar_prefix=False)
 
 
 class PaquoImage:
