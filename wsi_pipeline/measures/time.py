@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 
 RULE = "timeline-1"
 """Name and version of the rule below; stands beside every time that it made."""
@@ -93,7 +93,7 @@ def active_times(
     timeline = _timeline(sessions, anomalies)
     times: dict[str, ActiveTime] = {}
     front: str | None = None
-    for (event, _), following in zip(timeline, [*timeline[1:], None], strict=True):
+    for (event, _), following in zip_longest(timeline, timeline[1:]):
         if event.type is EventType.CLOSE:
             front = None if front == event.image else front
         elif front != event.image:
