@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import shapely
@@ -19,11 +21,13 @@ from scipy import ndimage
 from shapely import Polygon
 from shapely.geometry.base import BaseGeometry
 
-from wsi_pipeline.files import sha256_bytes, write_json
+from wsi_pipeline.files import sha256_bytes, write_json, write_text
 from wsi_pipeline.objects import META_RUN, RGB, Kind, PathObject, object_uuid
 from wsi_pipeline.qupath.geojson import write_geojson
 from wsi_pipeline.regions.tiles import ReviewTile, write_tiles
+from wsi_pipeline.report.facts import CHANGES
 from wsi_pipeline.rundir import RunDir
+from wsi_pipeline.states import EVENTS
 
 RUN_ID = "5d0c7f31a9e24b86"
 SIZE = (2560, 1792)  # level-0 px
@@ -49,6 +53,8 @@ class Recipe:
     timed: bool = True
     cost: bool = True
     collected: bool = True
+    alarmed: frozenset[int] = frozenset()
+    oddities: tuple[str, ...] = ()
     learned: bool = False
     pictures: bool = True
     picture_size: tuple[int, int] = (640, 448)
@@ -72,7 +78,7 @@ def build_run(root: Path, recipe: Recipe | None = None) -> RunDir:
             continue
         before = _predicted(recipe, number, slide_id)
         _write_slide(run, recipe, number, slide_id, before)
-        if not recipe.collected:
+        if not recipe.collected or number in recipe.alarmed:
             continue
         reviewed = number not in recipe.todo | recipe.in_progress
         changes = _corrected(recipe, number, before) if reviewed else [(o, o, "untouched") for o in before]
@@ -326,10 +332,11 @@ def _review(
     state = "reviewed" if reviewed else "in_progress" if number in recipe.in_progress else "todo"
     return {
         "rater": "rater-1",
-        "batch": "batch-001",
+        "batch": "batch-1",
         "reviewed": reviewed,
         "state": state,
-        "counts": {kind: kinds.count(kind) for kind in sorted(set(kinds))},
+        "counts": {kind: kinds.count(kind) for kind in CHANGES},
+        "unclassified": 0,
         "classes": {name: _class_figures(name, before, after) for name in recipe.classes},
         "active_s": 140.0 + 61.5 * (number % 5) if recipe.timed and reviewed and number != 2 else None,
         "time_source": ("simulated" if recipe.source == "simulated" else "events") if recipe.timed else None,
@@ -358,6 +365,7 @@ def _metrics(recipe: Recipe, reviews: Mapping[str, Any]) -> dict[str, Any]:
             "hd95_um": None,
         }
     active = sum(r["active_s"] or 0 for r in done)
+    timed = sum(r["active_s"] is not None for r in done)
     time: dict[str, Any] = {"status": "not measured", "reason": "no event log was found in the project"}
     cost: dict[str, Any] = {"status": "not measured", "reason": "it needs a measured time"}
     if recipe.timed:
@@ -365,15 +373,24 @@ def _metrics(recipe: Recipe, reviews: Mapping[str, Any]) -> dict[str, Any]:
         time = {
             "source": recipe.source,
             "time_source": time_source,
-            "rule": "timeline, version 1: pauses capped at 300 s",
+            "rule": "timeline-1, gaps capped at 300 s",
             "active_s": active,
-            "coverage": 0.91,
-            "first": "2026-05-12T08:31:02Z",
-            "last": "2026-05-14T15:02:40Z",
+            "active_s_cap60": active * 0.8,
+            "active_s_cap100": active * 0.9,
+            "slides": timed,
+            "coverage": timed / max(len(done), 1),
         }
     if recipe.timed and recipe.cost:
-        cost = {"source": "rates of the configuration", "currency": "EUR", "total": active / 3600 * 90}
-        cost["per_slide"] = cost["total"] / max(len(done), 1)
+        cost = {
+            "source": "rates of the configuration, active time of the raters",
+            "currency": "EUR",
+            "total": active / 3600 * 90,
+            "per_slide": active / 3600 * 90 / max(timed, 1),
+            "slides_with_time": timed,
+            "slides_reviewed": len(done),
+            "included": ["pathologist"],
+            "not_included": ["compute", "set-up", "storage"],
+        }
     return {
         "schema": 1,
         "run_id": RUN_ID,
@@ -383,7 +400,15 @@ def _metrics(recipe: Recipe, reviews: Mapping[str, Any]) -> dict[str, Any]:
         "totals": {"slides": len(reviews), "reviewed": len(done), "counts": counts, "classes": classes},
         "time": time,
         "cost": cost,
-        "saving": {"status": "not measured", "reason": "no slide was annotated without pre-annotation (control arm)"},
+        "saving": {
+            "status": "not measured",
+            "reason": "no slide was annotated without pre-annotations (there is no control arm)",
+        },
+        "alarms": [
+            f"{recipe.slide_id(n)}: all 9 objects that were handed out are gone; restore it with `project restore`"
+            for n in sorted(recipe.alarmed)
+        ],
+        "flags": list(recipe.oddities),
     }
 
 
@@ -397,7 +422,7 @@ def _row(recipe: Recipe, slide_id: str, change: Change, reviewed: bool) -> dict[
     return {
         "slide_id": slide_id,
         "patient": "P01",
-        "batch": "batch-001",
+        "batch": "batch-1",
         "rater": "rater-1",
         "source": recipe.source,
         "reviewed": reviewed,
@@ -429,13 +454,13 @@ def _write_time(run: RunDir, recipe: Recipe, reviews: Mapping[str, Any]) -> None
     rows = [
         {
             "slide_id": slide_id,
-            "batch": "batch-001",
+            "batch": "batch-1",
             "rater": "rater-1",
             "active_s": review["active_s"],
             "visits": 1,
             "time_source": review["time_source"],
             "source": recipe.source,
-            "rule": "timeline, version 1",
+            "rule": "timeline-1",
         }
         for slide_id, review in reviews.items()
         if review["active_s"] is not None
@@ -444,22 +469,38 @@ def _write_time(run: RunDir, recipe: Recipe, reviews: Mapping[str, Any]) -> None
 
 
 def _write_handout(run: RunDir, recipe: Recipe, slides: Sequence[str]) -> None:
-    batch = run.handout / "batch-001"
+    batch = run.handout / "batch-1"
     for slide_id in slides:
         source = run.slide(slide_id).regions
-        target = batch / "snapshot" / f"{slide_id}.geojson"
+        target = batch / "snapshot" / f"{slide_id}.{RUN_ID}.geojson"
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(source.read_bytes())
     plan = {
         "schema": 1,
-        "batch": "batch-001",
+        "batch": "batch-1",
         "rater": "rater-1",
-        "seed": 0,
-        "run_id": RUN_ID,
+        "arm": "assisted",
         "project": "project/project.qpproj",
-        "slides": [{"slide_id": slide_id, "order": i} for i, slide_id in enumerate(slides)],
+        "slides": [
+            {"slide_id": slide_id, "entry_id": i, "run_id": RUN_ID, "snapshot": f"snapshot/{slide_id}.{RUN_ID}.geojson"}
+            for i, slide_id in enumerate(slides, start=1)
+        ],
     }
     write_json(batch / "plan.json", plan)
+    if recipe.timed:
+        _write_log(run.project.parent / EVENTS / "rater-1-0.jsonl", slides)
+
+
+def _write_log(path: Path, slides: Sequence[str]) -> None:
+    """An event log from 12 to 14 May 2026, an hour's visit to each slide, some every day."""
+    start = datetime(2026, 5, 12, 8, 30, tzinfo=UTC)
+    lines: list[dict[str, Any]] = [{"type": "header", "schema": 1, "rater": "rater-1", "qupath": "0.6.0"}]
+    for i in range(max(len(slides), 2)):
+        t = start + timedelta(days=2 * i / max(len(slides) - 1, 1))
+        for seq, kind in enumerate(("open", "edit", "save", "close")):
+            moment = round((t + timedelta(minutes=15 * seq)).timestamp() * 1000)
+            lines.append({"seq": 4 * i + seq, "t": moment, "type": kind, "image": str(i + 1)})
+    write_text(path, "\n".join(orjson.dumps(line).decode() for line in lines) + "\n")
 
 
 def _learning(recipe: Recipe) -> dict[str, Any]:

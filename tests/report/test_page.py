@@ -66,7 +66,7 @@ def test_a_measured_run_says_what_was_kept_what_it_took_and_where_that_comes_fro
     assert "How much did it save? Not measured" in text
     assert "source: QuPath event log" in text
     assert "5 reviewed slides" in text
-    assert "12–14 May 2026" in text
+    assert "reviewed 12–14 May 2026" in text
     assert "Simulated" not in text
 
 

@@ -33,6 +33,7 @@ class Status(StrEnum):
     TODO = "to do"
     PREDICTED = "not handed out"
     QUEUED = "not predicted"
+    LEFT_OUT = "left out"
     FAILED = "failed"
 
     @property
@@ -133,7 +134,11 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Slide:
-    """One slide of the cohort: size in level-0 px, mpp in µm per px."""
+    """One slide of the cohort: size in level-0 px, mpp in µm per px.
+
+    `snapshots` are what was handed out of it, as paths from the run directory, oldest batch first; `alarm` is why
+    the collection left it out.
+    """
 
     slide_id: str
     name: str
@@ -149,17 +154,20 @@ class Slide:
     scanner: str | None
     summary: Summary | None
     review: Review | None
-    batches: tuple[str, ...]
+    snapshots: tuple[str, ...]
+    alarm: str | None
 
     @property
     def status(self) -> Status:
         if self.state == "failed":
             return Status.FAILED
+        if self.alarm is not None:
+            return Status.LEFT_OUT
         if self.review is not None and self.review.reviewed:
             return Status.REVIEWED
         if self.review is not None and self.review.state == ImageState.IN_PROGRESS:
             return Status.IN_PROGRESS
-        if self.batches or self.review is not None:
+        if self.snapshots or self.review is not None:
             return Status.TODO
         return Status.PREDICTED if self.state == "done" else Status.QUEUED
 

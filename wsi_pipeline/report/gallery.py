@@ -92,8 +92,8 @@ class Shapes:
         return self._known[slide.slide_id]
 
     def _before(self, slide: Slide) -> Unions | None:
-        name = f"{slide.slide_id}.geojson"
-        snapshots = [self._run.handout / batch / "snapshot" / name for batch in slide.batches]
+        # metrics.json and the corrected outlines are of the newest batch too.
+        snapshots = [self._run.root / snapshot for snapshot in reversed(slide.snapshots)]
         for path in (*snapshots, self._run.slide(slide.slide_id).regions):
             objects = self._reader.objects(path)
             if objects is not None:

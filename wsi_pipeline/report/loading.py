@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ from wsi_pipeline.files import read_json
 from wsi_pipeline.objects import RGB
 from wsi_pipeline.report.facts import Review, Run, Slide, Summary
 from wsi_pipeline.report.numbers import known
-from wsi_pipeline.report.reading import SCHEMAS, Reader, mapping, text
+from wsi_pipeline.report.reading import SCHEMAS, Reader, mapping, text, texts
 from wsi_pipeline.rundir import RunDir
+from wsi_pipeline.states import EVENTS
 
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
-# Keys under which a plan, the metrics or the time state when something happened.
-_DATE_KEYS = ("first", "last", "from", "to", "date", "created", "created_at", "collected", "collected_at", "handed_out")
+# An event's time in an event log: milliseconds UTC.
+_EVENT_TIME = re.compile(rb'"t"\s*:\s*(\d{12,14})\b')
+_ENDS = 8192
 # Okabe and Ito's colours, for classes whose model names none: told apart by colour-blind readers too.
 _PALETTE: tuple[RGB, ...] = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233))
 
@@ -39,7 +41,7 @@ def load_run(run: RunDir) -> Run:
     plans = _plans(reader, run)
     corrections = reader.table(run.corrections)
     time = reader.table(run.time)
-    learning = {
+    learned = {
         reader.relative(path): value
         for path in sorted((run.root / "learning").glob("*.json"))
         if (value := reader.json(path)) is not None
@@ -60,10 +62,10 @@ def load_run(run: RunDir) -> Run:
         colors=_colors(model, slides),
         slides=slides,
         metrics=metrics,
-        sources=_sources(metrics, corrections, time, learning),
+        sources=_sources(metrics, corrections, time, learned),
         raters=_raters(corrections),
-        dates=_dates(metrics, plans.values()),
-        learning=learning,
+        dates=_review_days(run, plans.values()),
+        learning=learned,
         flagged=flagged,
         files=_files(run),
         problems=tuple(reader.problems + _contradictions(metrics, corrections)),
@@ -112,7 +114,8 @@ def _slide(
         scanner=text(raw.get("scanner")),
         summary=None if summary is None else Summary.of(summary),
         review=Review.of(mapping(reviews[slide_id])) if slide_id in reviews else None,
-        batches=tuple(batch for batch, plan in plans.items() if slide_id in _planned(plan)),
+        snapshots=tuple(path for batch, plan in plans.items() for path in _snapshots(batch, plan, slide_id)),
+        alarm=_alarm(metrics, slide_id),
     )
 
 
@@ -124,14 +127,20 @@ def _cause(reason: str | None, *names: str | None) -> str | None:
     return reason
 
 
-def _planned(plan: Mapping[str, Any]) -> set[str]:
-    """Slide ids of a plan, whether it lists ids, records or a mapping."""
+def _snapshots(batch: str, plan: Mapping[str, Any], slide_id: str) -> list[str]:
+    """What a batch handed out of a slide, as a path from the run directory; empty when the slide is not in it."""
     slides = plan.get("slides")
-    if isinstance(slides, dict):
-        return set(slides)
-    if not isinstance(slides, list):
-        return set()
-    return {str(mapping(s).get("slide_id")) if isinstance(s, dict) else str(s) for s in slides}
+    return [
+        f"handout/{batch}/{text(slide.get('snapshot')) or f'snapshot/{slide_id}.geojson'}"
+        for slide in map(mapping, slides if isinstance(slides, list) else ())
+        if slide.get("slide_id") == slide_id
+    ]
+
+
+def _alarm(metrics: Mapping[str, Any], slide_id: str) -> str | None:
+    """Why the collection left a slide out: its alarms begin with the slide's id."""
+    prefix = f"{slide_id}: "
+    return next((a.removeprefix(prefix) for a in texts(metrics.get("alarms")) if a.startswith(prefix)), None)
 
 
 def _flagged(reader: Reader, run: RunDir, slide_id: str) -> list[dict[str, Any]]:
@@ -196,15 +205,28 @@ def _contradictions(metrics: Mapping[str, Any], corrections: pa.Table | None) ->
     ]
 
 
-def _dates(metrics: Mapping[str, Any], plans: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
-    """First and last day that any record states, as YYYY-MM-DD; empty where none does."""
-    found = {
-        match.group()
-        for record in (metrics, mapping(metrics.get("time")), *plans)
-        for key in _DATE_KEYS
-        if (match := _DATE.match(text(record.get(key)) or ""))
-    }
-    return tuple(sorted({min(found), max(found)})) if found else ()
+def _review_days(run: RunDir, plans: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """First and last day of the reviewers' event logs, as YYYY-MM-DD; empty where there is no log."""
+    projects = {project for plan in plans if (project := text(plan.get("project")))}
+    logs = sorted(log for project in projects for log in (run.root / project).parent.glob(f"{EVENTS}/*.jsonl"))
+    times = [time for log in logs for time in _first_and_last(log)]
+    if not times:
+        return ()
+    days = (datetime.fromtimestamp(time / 1000, tz=UTC).date().isoformat() for time in (min(times), max(times)))
+    return tuple(dict.fromkeys(days))
+
+
+def _first_and_last(log: Path) -> list[float]:
+    """Times of the first and the last event of a log, in ms UTC; only the ends of the file are read."""
+    try:
+        with log.open("rb") as file:
+            head = file.read(_ENDS)
+            file.seek(max(0, log.stat().st_size - _ENDS))
+            tail = file.read()
+    except OSError:
+        return []
+    found = [float(match) for part in (head, tail) for match in _EVENT_TIME.findall(part)]
+    return [min(found), max(found)] if found else []
 
 
 def _colors(model: Mapping[str, Any], slides: Iterable[Slide]) -> dict[str, RGB]:

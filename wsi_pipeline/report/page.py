@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import logging
+import re
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from wsi_pipeline import __version__
 from wsi_pipeline.files import write_text
@@ -99,6 +100,7 @@ def _environment() -> Environment:
     )
     for name in ("integer", "significant", "score", "mm2", "micrometres", "minutes", "days"):
         environment.filters[name] = getattr(numbers, name)
+    environment.filters["prose"] = _prose
     helpers: dict[str, Any] = {
         "counted": numbers.counted,
         "css": css,
@@ -109,6 +111,11 @@ def _environment() -> Environment:
     }
     environment.globals.update(helpers)
     return environment
+
+
+def _prose(words: str) -> Markup:
+    """A sentence of another part of the program: escaped, with what stands in backticks set as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(words))))  # noqa: S704
 
 
 def _asset(name: str) -> Markup:

@@ -31,8 +31,8 @@ def concerns(run: Run) -> tuple[Concern, ...]:
     slides = run.slides
     return (
         Concern(
-            "Alarms of the collection",
-            tuple(Issue("", word) for word in (*texts(run.metrics.get("alarms")), *texts(run.metrics.get("flags")))),
+            "Alarms: images left out",
+            tuple(Issue("", word) for word in texts(run.metrics.get("alarms"))),
             "None raised." if run.metrics else "Nothing has been collected yet.",
         ),
         Concern(
@@ -58,14 +58,17 @@ def concerns(run: Run) -> tuple[Concern, ...]:
         Concern(
             "Handed out, not reviewed",
             tuple(Issue(s.slide_id, s.status.value) for s in slides if s.status in {Status.TODO, Status.IN_PROGRESS}),
-            "None: everything that was handed out has been reviewed."
-            if run.reviewed
-            else "Nothing has been handed out yet.",
+            "None: everything that was handed out has been reviewed." if run.reviewed else "Nothing is waiting.",
         ),
         Concern(
             "Reviewed without a log of time",
             tuple(Issue(s.slide_id, "no active time is known") for s in run.reviewed if _untimed(s.review)),
             "None." if run.reviewed else "Nothing has been reviewed yet.",
+        ),
+        Concern(
+            "Oddities in the event logs",
+            tuple(Issue("", word) for word in texts(run.metrics.get("flags"))),
+            "None." if text(run.time.get("rule")) else "No log was read.",
         ),
         Concern(
             "Files left out",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,8 +20,11 @@ TIME_SOURCES: Mapping[str, str] = {
     "model": "estimated by a model of time",
     "simulated": "simulated",
 }
-# Below this share of visits with a log, active time is a lower bound and is said to be one.
+# Below this share of reviewed slides with a time, the total is a lower bound and is said to be one.
 ENOUGH_COVERAGE = 0.95
+# More alarms than this are told as a number on the first screen; each stands under data quality.
+MOST_ALARMS = 3
+_CUT = re.compile(r"active_s_cap(\d+)")
 
 NO_CONTROL = (
     "A saving is the difference to drawing the same kind of slide by hand. No slide of this run was annotated "
@@ -115,21 +119,41 @@ def time_figure(run: Run) -> Figure:
         notes.append(f"median {fmt.duration(statistics.median(each))} a slide, n{fmt.NARROW}={fmt.NARROW}{len(each)}")
     coverage = known(run.time.get("coverage"))
     if coverage is not None:
-        notes.append(f"log covers {fmt.share(coverage)} of visits")
+        notes.append(f"known for {fmt.share(coverage)} of the reviewed slides")
+    notes += _other_cuts(run)
     source = text(run.time.get("time_source")) or text(run.time.get("source")) or "not stated"
     return Figure("Reviewing time", fmt.duration(active), "; ".join(notes), TIME_SOURCES.get(source, source))
 
 
+def _other_cuts(run: Run) -> list[str]:
+    """What the time would be with pauses cut shorter: how much of it hangs on the rule."""
+    cuts = sorted(
+        (int(match.group(1)), active)
+        for key, value in run.time.items()
+        if (match := _CUT.fullmatch(key)) and (active := known(value)) is not None
+    )
+    if not cuts:
+        return []
+    told = fmt.listed([f"{fmt.duration(active)} with pauses cut at {cut}{fmt.NARROW}s" for cut, active in cuts])
+    return [told]
+
+
 def cost_figure(run: Run) -> Figure:
     """Cost of reviewing at the rates of the configuration."""
-    amount = next((v for key in ("total", "amount", "cost") if (v := known(run.cost.get(key))) is not None), None)
+    amount = known(run.cost.get("total"))
     if amount is None:
         reason = text(run.cost.get("reason")) or "it needs a measured time and an hourly rate in the configuration"
         return Figure("Cost", fmt.NOT_MEASURED, _sentence(reason), missing=True)
     currency = text(run.cost.get("currency")) or text(run.setting("costs", "currency")) or ""
     each = known(run.cost.get("per_slide"))
-    note = "" if each is None else f"{fmt.money(each, currency)} a slide"
-    return Figure("Cost", fmt.money(amount, currency), note, text(run.cost.get("source")))
+    notes = [] if each is None else [f"{fmt.money(each, currency)} a slide"]
+    missing = texts(run.cost.get("not_included"))
+    if missing:
+        notes.append(f"without {fmt.listed(missing)}")
+    source = text(run.cost.get("source"))
+    if source and "times" in run.simulated:
+        source += ", which is simulated"
+    return Figure("Cost", fmt.money(amount, currency), "; ".join(notes), source)
 
 
 def _assumed(run: Run) -> tuple[Figure, ...]:
@@ -145,8 +169,11 @@ def alarms(run: Run) -> tuple[Alarm, ...]:
     """What stands against the figures, worst first."""
     found = []
     counts = {status: sum(s.status is status for s in run.slides) for status in Status}
-    stated = [*texts(run.metrics.get("alarms")), *texts(run.metrics.get("flags"))]
-    found += [Alarm(_sentence(word), "quality") for word in stated]
+    stated = texts(run.metrics.get("alarms"))
+    if len(stated) > MOST_ALARMS:
+        found.append(Alarm(f"{fmt.integer(len(stated))} alarms: images that the collection left out.", "quality"))
+    else:
+        found += [Alarm(_sentence(word), "quality") for word in stated]
     if counts[Status.FAILED]:
         found.append(Alarm(f"{fmt.counted(counts[Status.FAILED], 'slide')} failed: in no figure.", "quality"))
     flagged = sum(bool(s.summary and s.summary.flags) for s in run.slides)
@@ -157,7 +184,10 @@ def alarms(run: Run) -> tuple[Alarm, ...]:
         found.append(Alarm(f"{fmt.counted(waiting, 'slide')} handed out, not yet reviewed: in no figure.", "cohort"))
     coverage = known(run.time.get("coverage"))
     if coverage is not None and coverage < ENOUGH_COVERAGE:
-        found.append(Alarm(f"The log covers {fmt.share(coverage)} of visits: time is a lower bound.", "quality"))
+        found.append(Alarm(f"Time is known for {fmt.share(coverage)} of the slides: a lower bound.", "quality"))
+    oddities = len(texts(run.metrics.get("flags")))
+    if oddities:
+        found.append(Alarm(f"{fmt.counted(oddities, 'oddity', 'oddities')} in the event logs.", "quality"))
     if run.reviewed:
         found.append(Alarm("No blind second read: how right the corrections are is unknown.", "methods"))
     if run.problems:
@@ -171,6 +201,7 @@ _LOOKS: Mapping[Status, str] = {
     Status.TODO: "empty",
     Status.PREDICTED: "empty",
     Status.QUEUED: "empty",
+    Status.LEFT_OUT: "failed",
     Status.FAILED: "failed",
 }
 
