@@ -64,7 +64,7 @@ def test_the_model_id_names_the_weights() -> None:
 def test_a_card_without_halo_says_that_it_must_be_measured() -> None:
     card = tumor_card(halo=None)
     assert card.stated_halo is None
-    with pytest.raises(ModelError, match="states no halo; load the model"):
+    with pytest.raises(ModelError, match="states no halo; `load_card` measures it"):
         _ = card.halo
 
 

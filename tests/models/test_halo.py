@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tests.models.nets import tumor_card
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.models import Maps, ModelCard, load_card, load_segmenter, measure_halo
+from wsi_pipeline.models.card import read_card
 
 
 @dataclass
@@ -64,12 +65,32 @@ def test_a_model_that_looks_everywhere_has_no_exact_halo() -> None:
         measure_halo(Global(0, 0, tumor_card(halo=None)))
 
 
-def test_a_card_that_lacks_the_halo_gets_it_when_the_model_is_loaded(model_folder: Path, tmp_path: Path) -> None:
+def without_halo(model_folder: Path, tmp_path: Path) -> Path:
     folder = shutil.copytree(model_folder, tmp_path / "m")
     raw = json.loads((folder / "card.json").read_text())
     del raw["halo"]
     (folder / "card.json").write_text(json.dumps(raw))
-    assert load_card(folder).stated_halo is None
-    card = load_segmenter(folder, device="cpu", runtime="torch", precision="fp32", threads=1).card
+    return folder
+
+
+def test_a_halo_that_the_card_lacks_is_measured_once(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WSI_PIPELINE_CACHE", str(tmp_path / "cache"))
+    folder = without_halo(model_folder, tmp_path)
+    assert read_card(folder).stated_halo is None
+    halo = load_card(folder).halo
     # The architecture's reach is 46; what is seen in steps of 1/255 may be a little less, and never more.
-    assert card.halo in (40, 48)
+    assert halo in (40, 48)
+    (kept,) = (tmp_path / "cache" / "halo").iterdir()
+    kept.write_text('{"halo": 64}')
+    assert load_segmenter(folder, device="cpu", runtime="torch", threads=1).card.halo == 64
+    kept.write_text("damaged")
+    assert load_card(folder).halo == halo
+
+
+def test_a_halo_cannot_be_measured_on_weights_that_are_not_there(model_folder: Path, tmp_path: Path) -> None:
+    folder = without_halo(model_folder, tmp_path)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="there is no model"):
+        load_card(folder)

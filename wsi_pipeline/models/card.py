@@ -67,7 +67,7 @@ class ModelCard(_Part):
         Side of the square that it likes to work on, in input pixels; a multiple of `stride`.
     halo
         Input pixels beyond a window that can change the map inside it, rounded up to `stride`. A card may
-        leave it out; then `load_segmenter` measures it, and asking before that raises `ModelError`.
+        leave it out; then `load_card` measures it, and a card that was only read raises `ModelError` when asked.
     stride
         Windows must begin at multiples of it, and have sides that are multiples of it.
     output_downsample
@@ -141,7 +141,7 @@ class ModelCard(_Part):
     def halo(self) -> int:
         """Input pixels, see the class; raises `ModelError` when nobody has measured it yet."""
         if self.stated_halo is None:
-            raise ModelError(f"model {self.name}: the card states no halo; load the model to have it measured")
+            raise ModelError(f"model {self.name}: the card states no halo; `load_card` measures it")
         return self.stated_halo
 
     @property

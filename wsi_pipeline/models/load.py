@@ -7,11 +7,11 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from wsi_pipeline.errors import ModelError
-from wsi_pipeline.files import sha256_file
+from wsi_pipeline.errors import ModelError, StoreError
+from wsi_pipeline.files import read_json, sha256_file, write_json
 from wsi_pipeline.models.card import WEIGHTS_NAME, ModelCard, card_path, read_card
 from wsi_pipeline.models.halo import measure_halo
-from wsi_pipeline.models.machine import available_cores
+from wsi_pipeline.models.machine import available_cores, cache_dir
 from wsi_pipeline.models.runtime import RuntimeChoice, Way, choose
 from wsi_pipeline.models.segmenter import Segmenter
 from wsi_pipeline.models.stain import StainDensity, parse_baseline
@@ -22,6 +22,8 @@ _log = logging.getLogger(__name__)
 def load_card(path: str | Path) -> ModelCard:
     """The card of a model folder, of a `card.json`, or of `baseline:stain-density`.
 
+    A halo that the card does not state is measured on the model, once: the result is kept per weights.
+
     Raises
     ------
     ModelError
@@ -31,7 +33,29 @@ def load_card(path: str | Path) -> ModelCard:
         return parse_baseline(str(path))
     file = Path(path)
     _refuse_bare_weights(file)
-    return read_card(file)
+    card = read_card(file)
+    return card if card.stated_halo is not None else _with_measured_halo(card, file)
+
+
+def _with_measured_halo(card: ModelCard, path: Path) -> ModelCard:
+    weights = checked_weights(card, path)
+    kept = cache_dir() / "halo" / f"{card.sha256}.json"
+    halo = _kept_halo(kept)
+    if halo is None:
+        halo = measure_halo(_open(card, weights, Way("torch", "cpu", "fp32"), available_cores()))
+        _log.info("model %s: the card states no halo; measured %d px", card.name, halo)
+        try:
+            write_json(kept, {"halo": halo})
+        except StoreError as error:
+            _log.warning("the measured halo cannot be kept: %s", error)
+    return ModelCard.model_validate({**card.dump(), "halo": halo})
+
+
+def _kept_halo(path: Path) -> int | None:
+    try:
+        return int(read_json(path)["halo"]) if path.is_file() else None
+    except (StoreError, KeyError, TypeError, ValueError):
+        return None
 
 
 def choose_runtime(
@@ -93,12 +117,7 @@ def load_segmenter(
     choice = choose_runtime(path, device=device, runtime=runtime, precision=precision, threads=threads)
     weights = checked_weights(card, Path(path))
     way = Way(choice.runtime, choice.device, choice.precision)
-    segmenter = _open(card, weights, way, threads or available_cores())
-    if card.stated_halo is None:
-        halo = measure_halo(segmenter)
-        _log.info("model %s: the card states no halo; measured %d px", card.name, halo)
-        return _open(card.model_copy(update={"stated_halo": halo}), weights, way, threads or available_cores())
-    return segmenter
+    return _open(card, weights, way, choice.threads)
 
 
 def _open(card: ModelCard, weights: Path, way: Way, threads: int) -> Segmenter:
