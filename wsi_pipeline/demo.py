@@ -1,0 +1,197 @@
+"""The whole loop on a small cohort of real tissue: train, predict, hand out, correct (simulated), measure, learn again.
+
+Everything goes into one run directory, with the demo's own material (slides, truth, models, configuration) in its
+folder `demo/`, so that each step can be called again by hand.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wsi_pipeline.cohort import SlideRef
+from wsi_pipeline.collect import CollectResult
+from wsi_pipeline.config import Config, load_config
+from wsi_pipeline.errors import ModelError
+from wsi_pipeline.files import write_text
+from wsi_pipeline.learning import AnnotatedSlide, tiles_of, train
+from wsi_pipeline.models import ClassSpec, ModelCard, load_card
+from wsi_pipeline.progress import LogProgress, Progress
+from wsi_pipeline.report import write_report
+from wsi_pipeline.rundir import RunDir
+from wsi_pipeline.stages.collect import collect_run
+from wsi_pipeline.stages.handout import hand_out_run
+from wsi_pipeline.stages.learn import compare_models, corrected_slides
+from wsi_pipeline.stages.lock import exclusive
+from wsi_pipeline.stages.predict import predict_cohort
+from wsi_pipeline.states import Source
+from wsi_pipeline.synthetic.camelyon import DemoCohort, DemoSlide, Role, build_cohort, slide_path
+from wsi_pipeline.synthetic.review import review_project
+from wsi_pipeline.synthetic.truth import COLORS, TUMOUR_CLASS
+
+if TYPE_CHECKING:
+    from wsi_pipeline.learning import Decision, Tile
+
+logger = logging.getLogger(__name__)
+
+MODEL_MPP = 1.0
+CLASSES = (
+    ClassSpec(name="Background", color=(200, 200, 200), background=True),
+    ClassSpec(name=TUMOUR_CLASS, color=COLORS[TUMOUR_CLASS]),
+)
+# Left in the middle on purpose: a run in the middle of its review is what one mostly looks at.
+UNFINISHED = "lymph-07"
+
+CONFIG = f"""\
+# The demo's run. Each step can be called again: wsi-pipeline report CONFIG, collect, status, predict ...
+output: ..
+cohort:
+  manifest: {Role.REVIEW.value}.csv
+model:
+  path: models/first
+regions:
+  min_area_um2: 2500
+review:
+  max_tiles: 12
+handout:
+  classes: [Stroma, Necrosis]
+learning:
+  name: second
+costs:
+  currency: EUR
+  pathologist_per_hour: 120
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class DemoSteps:
+    """How long to train; the clock of the machine plays no part, so that the same steps give the same models."""
+
+    first: int = 240
+    second: int = 120
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DemoOutcome:
+    """What the demo made, in a few plain lines for people."""
+
+    run: RunDir
+    collected: CollectResult
+    decision: Decision
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        return (
+            f"report   {self.run.report}",
+            f"project  {self.run.project} (opens in QuPath)",
+            f"config   {self.run.root / 'demo' / 'config.yaml'} (to call single steps again)",
+            f"review   {self.collected.summary} - by a simulated pathologist",
+            f"models   {self.decision.reason}",
+        )
+
+
+def run_demo(output: Path, *, steps: DemoSteps | None = None, progress: Progress | None = None) -> DemoOutcome:
+    """Run the loop into the folder `output`; called again, it goes on where it was.
+
+    Raises
+    ------
+    RunLocked, StoreError
+        Another process works there, or it cannot be written.
+    """
+    steps = steps or DemoSteps()
+    progress = progress or LogProgress()
+    run = RunDir(output.absolute())
+    with exclusive(run.lock):
+        cohort = build_cohort(run.root / "demo", seed=steps.seed)
+        write_text(cohort.folder / "config.yaml", CONFIG)
+        tiles = _tiles([_annotated(cohort, slide) for slide in cohort.of(Role.TRAIN)], steps)
+        _train(cohort.folder / "models" / "first", tiles, steps.first, steps.seed, progress)
+    config = load_config(cohort.folder / "config.yaml")
+    predict_cohort(config, progress=progress)
+    hand_out_run(config, progress=progress)
+    _simulate_review(run, cohort, steps.seed)
+    collected = collect_run(config)
+    decision = _learn_again(config, cohort, tiles, steps, progress)
+    write_report(run)
+    return DemoOutcome(run, collected, decision)
+
+
+def _annotated(cohort: DemoCohort, slide: DemoSlide) -> AnnotatedSlide:
+    """A slide with its truth, known wherever there is tissue. The masks are CAMELYON's, drawn by people."""
+    path = slide_path(cohort.folder, slide.slide_id)
+    ref = SlideRef(slide.slide_id, str(path), path.name, patient=slide.plan.patient, site=slide.plan.site)
+    objects = tuple(slide.truth.objects(slide_id=slide.slide_id))
+    return AnnotatedSlide(ref, objects, reviewed=slide.truth.tissue, source=Source.MEASURED)
+
+
+def _tiles(slides: Sequence[AnnotatedSlide], steps: DemoSteps) -> list[Tile]:
+    return tiles_of(slides, mpp=MODEL_MPP, classes=CLASSES, seed=steps.seed)
+
+
+def _train(
+    folder: Path,
+    tiles: Sequence[Tile],
+    steps: int,
+    seed: int,
+    progress: Progress,
+    *,
+    init: Path | None = None,
+    replay: Sequence[Tile] = (),
+) -> ModelCard:
+    """Train, or take the model that an earlier call trained in just this way."""
+    there = _earlier(folder, steps, seed, init)
+    if there is not None:
+        logger.info("model %s is there already", there.model_id)
+        return there
+    progress.begin(f"train {folder.name}", 1)
+    card = train(
+        tiles,
+        out=folder,
+        steps=steps,
+        mpp=MODEL_MPP,
+        classes=CLASSES,
+        name=f"demo-{folder.name}",
+        seed=seed,
+        init=init,
+        replay=replay,
+        progress=lambda done, total, _loss: progress.advance(f"{folder.name} model", done, total),
+    )
+    progress.finish(f"{folder.name} model", card.model_id)
+    progress.end()
+    return card
+
+
+def _earlier(folder: Path, steps: int, seed: int, init: Path | None) -> ModelCard | None:
+    try:
+        card = load_card(str(folder))
+        parent = None if init is None else load_card(str(init)).model_id
+    except ModelError:
+        return None
+    made = card.trained_on
+    return card if (made.steps, made.seed, made.parent) == (steps, seed, parent) else None
+
+
+def _simulate_review(run: RunDir, cohort: DemoCohort, seed: int) -> None:
+    """Somebody must correct: here a simulation does, through the project's files and with an event log."""
+    truths = {slide.slide_id: slide.truth for slide in cohort.of(Role.REVIEW)}
+    edits = review_project(run.project.parent, truths, seed=seed, unfinished={UNFINISHED})
+    if edits:
+        logger.info("simulated review: looked at %d regions", len(edits))
+
+
+def _learn_again(
+    config: Config, cohort: DemoCohort, old_tiles: Sequence[Tile], steps: DemoSteps, progress: Progress
+) -> Decision:
+    """Fine-tune on the corrections, and compare on patients that neither model has seen."""
+    run = RunDir(config.output)
+    new = run.root / "learning" / "models" / "second"
+    corrected = corrected_slides(config)
+    tiles = _tiles([*corrected.train, *corrected.held_out], steps)
+    first = cohort.folder / "models" / "first"
+    _train(new, tiles, steps.second, steps.seed, progress, init=first, replay=old_tiles)
+    held_out = [_annotated(cohort, slide) for slide in cohort.of(Role.HELD_OUT)]
+    return compare_models(config, str(new), held_out)
