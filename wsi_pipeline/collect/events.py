@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,46 +13,72 @@ from wsi_pipeline.states import Source
 SCHEMA_VERSION = 1
 
 
-@dataclass(frozen=True, slots=True)
-class EventLog:
-    """One file: whose it is, whether it was simulated, and its events."""
+def read_logs(folder: Path, project: str) -> tuple[list[Session], list[str]]:
+    """All logs of an events folder, and what was odd in them, in plain words.
 
-    rater: str
-    source: Source
-    session: Session
+    A log whose clock jumps back becomes two sessions, so that no time runs backwards.
 
-
-def read_logs(folder: Path) -> tuple[list[EventLog], list[str]]:
-    """All logs of an events folder, by file name, and what could not be read, in plain words."""
-    logs: list[EventLog] = []
+    Parameters
+    ----------
+    project
+        Name that tells images of the same entry id in other projects apart.
+    """
+    sessions: list[Session] = []
     problems: list[str] = []
     for path in sorted(folder.glob("*.jsonl")) if folder.is_dir() else ():
-        log = _read_log(path, problems)
-        if log is not None:
-            logs.append(log)
-    return logs, problems
+        sessions += _read_log(path, project, problems)
+    return sessions, problems
 
 
-def _read_log(path: Path, problems: list[str]) -> EventLog | None:
+def _read_log(path: Path, project: str, problems: list[str]) -> list[Session]:
     try:
         lines = path.read_bytes().split(b"\n")
     except OSError as error:
         problems.append(f"events/{path.name}: cannot be read ({error.strerror or error})")
-        return None
+        return []
     records = _records(path, lines, problems)
     header = records[0] if records else {}
     if header.get("type") != "header":
         problems.append(f"events/{path.name}: has no header; its events are left out")
-        return None
+        return []
     if not isinstance(header.get("schema"), int) or header["schema"] > SCHEMA_VERSION:
         problems.append(f"events/{path.name}: has schema {header.get('schema')}; update wsi-pipeline to read it")
-        return None
+        return []
     events = [event for record in records[1:] if (event := _event(record)) is not None]
     if len(events) < len(records) - 1:
         problems.append(f"events/{path.name}: {len(records) - 1 - len(events)} lines are no events; they are left out")
+    problems.extend(f"events/{path.name}: {text}" for text in _unclosed(events))
     source = Source.SIMULATED if header.get("source") == Source.SIMULATED else Source.MEASURED
     rater = str(header.get("rater") or "unknown")
-    return EventLog(rater, source, Session(rater, tuple(events), path.name))
+    parts = _between_jumps(path, events, problems)
+    return [Session(project, rater, tuple(part), source, path.name) for part in parts]
+
+
+def _between_jumps(path: Path, events: list[Event], problems: list[str]) -> list[list[Event]]:
+    parts: list[list[Event]] = []
+    for event in events:
+        if parts and event.t < parts[-1][-1].t:
+            back = (parts[-1][-1].t - event.t) / 1000
+            problems.append(
+                f"events/{path.name}: the clock jumped back by {back:.0f} s; what follows is a visit of its own"
+            )
+            parts.append([event])
+        elif parts:
+            parts[-1].append(event)
+        else:
+            parts = [[event]]
+    return parts
+
+
+def _unclosed(events: list[Event]) -> list[str]:
+    """The image that was in front when the log ended, if any."""
+    front: str | None = None
+    for event in events:
+        if event.type is EventType.CLOSE:
+            front = None if front == event.image else front
+        elif event.type.is_action:
+            front = event.image
+    return [] if front is None else [f"image {front} was never closed; it counts to its last action"]
 
 
 def _records(path: Path, lines: list[bytes], problems: list[str]) -> list[dict[str, Any]]:
@@ -74,11 +99,13 @@ def _records(path: Path, lines: list[bytes], problems: list[str]) -> list[dict[s
 
 def _event(record: dict[str, Any]) -> Event | None:
     try:
+        item = record.get("object")
         return Event(
-            t=float(record["t"]) / 1000,
+            seq=int(record["seq"]),
+            t=int(record["t"]),
             type=EventType(record["type"]),
             image=str(record["image"]),
-            seq=int(record["seq"]),
+            object=None if item is None else str(item),
         )
     except (KeyError, TypeError, ValueError):
         return None

@@ -16,7 +16,7 @@ from wsi_pipeline.config import Costs, Review
 from wsi_pipeline.errors import StoreError, WsiError
 from wsi_pipeline.files import write_json
 from wsi_pipeline.handout import Plan, read_plans
-from wsi_pipeline.measures import not_measured, review_cost, saving
+from wsi_pipeline.measures import not_measured, review_cost, rule_text, saving
 from wsi_pipeline.objects import RGB
 from wsi_pipeline.qupath import open_project, write_geojson
 from wsi_pipeline.rundir import RunDir
@@ -111,7 +111,13 @@ def _metrics(
             "classes": _classes(reviewed),
         },
         "time": _time(timed, reviewed, review),
-        "cost": review_cost([t.active_s for t in timed], costs, slides=len(reviewed)),
+        "cost": review_cost(
+            costs,
+            active_s=sum(t.active_s for t in times) if times else None,
+            reviewed_s=sum(t.active_s for t in timed) if timed else None,
+            reviewed=len(timed),
+            source=_source(images),
+        ),
         "saving": saving(),
         "alarms": list(alarms),
         "flags": list(problems),
@@ -145,10 +151,11 @@ def _time(times: Sequence[ImageTime], reviewed: Sequence[CollectedImage], review
     return {
         "source": times[0].source if len({t.source for t in times}) == 1 else str(Source.SIMULATED),
         "time_source": times[0].time_source,
-        "rule": f"{times[0].rule}, gaps capped at {review.idle_s:g} s",
+        "rule": rule_text(review.idle_s),
         "active_s": sum(time.active_s for time in times),
         "active_s_cap60": sum(time.active_s_cap60 for time in times),
         "active_s_cap100": sum(time.active_s_cap100 for time in times),
+        "active_s_cap300": sum(time.active_s_cap300 for time in times),
         "slides": len(with_time),
         "coverage": len(with_time) / len(reviewed),
     }

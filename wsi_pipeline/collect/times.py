@@ -12,14 +12,14 @@ from wsi_pipeline.collect.events import read_logs
 from wsi_pipeline.collect.tables import write_table
 from wsi_pipeline.config import Review
 from wsi_pipeline.handout import Plan
-from wsi_pipeline.measures import CAPS_S, RULE, active_times
+from wsi_pipeline.measures import OTHER_CUTOFFS_S, active_times, rule_text
 from wsi_pipeline.rundir import RunDir
 from wsi_pipeline.states import EVENTS, Source
 
 
 @dataclass(frozen=True, slots=True)
 class ImageTime:
-    """One row of time.parquet: active seconds of one rater on one slide, with the configured cut-off and two others."""
+    """One row of time.parquet: active seconds of one rater on one slide, with the configured cut-off and three others."""
 
     slide_id: str
     batch: str
@@ -27,6 +27,7 @@ class ImageTime:
     active_s: float
     active_s_cap60: float
     active_s_cap100: float
+    active_s_cap300: float
     visits: int
     cap_s: float
     time_source: str
@@ -39,42 +40,42 @@ def times_of(run: RunDir, plan: Plan, review: Review) -> tuple[list[ImageTime], 
 
     Only logs of the batch's own rater count; those of others are listed.
     """
-    folder = (run.root / plan.project).parent / EVENTS
-    logs, problems = read_logs(folder)
-    own = [log for log in logs if log.rater == plan.rater]
+    sessions, problems = read_logs((run.root / plan.project).parent / EVENTS, plan.project)
+    own = [session for session in sessions if session.rater == plan.rater]
     problems += [
-        f"events/{log.session.name}: was written by {log.rater}, not by {plan.rater}; its time is left out"
-        for log in logs
-        if log.rater != plan.rater
+        f"events/{log}: was written by {rater}, not by {plan.rater}; its time is left out"
+        for log, rater in sorted({(s.log, s.rater) for s in sessions if s.rater != plan.rater})
     ]
-    caps = sorted({*CAPS_S, review.idle_s})
-    times, anomalies = active_times([log.session for log in own], caps)
-    problems += [f"events/{a.session}: image {a.image or '–'}: {a.kind}; {a.treatment}" for a in anomalies]
-    source = Source.SIMULATED if any(log.source is Source.SIMULATED for log in own) else Source.MEASURED
+    times = active_times(own, review.idle_s)
+    beside = {cut: active_times(own, cut) for cut in OTHER_CUTOFFS_S}
     slides = {str(slide.entry_id): slide.slide_id for slide in plan.slides}
-    rows = [
-        ImageTime(
-            slide_id=slides[image],
-            batch=plan.batch,
-            rater=plan.rater,
-            active_s=time.seconds[review.idle_s],
-            active_s_cap60=time.seconds[60.0],
-            active_s_cap100=time.seconds[100.0],
-            visits=time.visits,
-            cap_s=review.idle_s,
-            time_source="events" if source is Source.MEASURED else "simulated",
-            source=str(source),
-            rule=RULE,
+    rows = []
+    for key, time in times.items():
+        if key.image not in slides:
+            continue
+        source = Source.SIMULATED if Source.SIMULATED in time.sources else Source.MEASURED
+        rows.append(
+            ImageTime(
+                slide_id=slides[key.image],
+                batch=plan.batch,
+                rater=plan.rater,
+                active_s=time.seconds,
+                active_s_cap60=beside[60.0][key].seconds,
+                active_s_cap100=beside[100.0][key].seconds,
+                active_s_cap300=beside[300.0][key].seconds,
+                visits=time.visits,
+                cap_s=review.idle_s,
+                time_source="events" if source is Source.MEASURED else str(source),
+                source=str(source),
+                rule=rule_text(review.idle_s),
+            )
         )
-        for image, time in times.items()
-        if image in slides
-    ]
     return sorted(rows, key=lambda row: row.slide_id), problems
 
 
 _TYPES: dict[str, pa.DataType] = {
     **dict.fromkeys(("slide_id", "batch", "rater"), pa.string()),
-    **dict.fromkeys(("active_s", "active_s_cap60", "active_s_cap100"), pa.float64()),
+    **dict.fromkeys(("active_s", "active_s_cap60", "active_s_cap100", "active_s_cap300"), pa.float64()),
     "visits": pa.int32(),
     "cap_s": pa.float64(),
     **dict.fromkeys(("time_source", "source", "rule"), pa.string()),

@@ -8,17 +8,25 @@ from __future__ import annotations
 from wsi_pipeline.measures.boundary import Boundaries, compare_boundaries
 from wsi_pipeline.measures.cost import not_measured, review_cost, saving
 from wsi_pipeline.measures.overlap import Areas, compare_areas, region_of, union_of
-from wsi_pipeline.measures.time import CAPS_S, RULE, ActiveTime, Anomaly, Event, EventType, Session, active_times
+from wsi_pipeline.measures.time import (
+    OTHER_CUTOFFS_S,
+    ActiveTime,
+    Event,
+    EventType,
+    ImageKey,
+    Session,
+    active_times,
+    rule_text,
+)
 
 __all__ = [
-    "CAPS_S",
-    "RULE",
+    "OTHER_CUTOFFS_S",
     "ActiveTime",
-    "Anomaly",
     "Areas",
     "Boundaries",
     "Event",
     "EventType",
+    "ImageKey",
     "Session",
     "active_times",
     "compare_areas",
@@ -26,6 +34,7 @@ __all__ = [
     "not_measured",
     "region_of",
     "review_cost",
+    "rule_text",
     "saving",
     "union_of",
 ]
