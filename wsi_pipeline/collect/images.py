@@ -12,10 +12,7 @@ from wsi_pipeline.handout import HandedOutSlide, Plan, snapshot_of
 from wsi_pipeline.objects import Kind, PathObject
 from wsi_pipeline.qupath import Project, ProjectImage
 from wsi_pipeline.rundir import RunDir
-from wsi_pipeline.states import META_SLIDE, META_STATE, ImageState, Source
-
-# Metadata of an image (and header of an event log) that was worked on by a simulation.
-META_SOURCE = "source"
+from wsi_pipeline.states import META_SLIDE, META_SOURCE, META_STATE, ImageState, Source
 
 
 @dataclass(frozen=True, slots=True)

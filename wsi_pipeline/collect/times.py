@@ -19,7 +19,7 @@ from wsi_pipeline.states import EVENTS, Source
 
 @dataclass(frozen=True, slots=True)
 class ImageTime:
-    """One row of time.parquet: active seconds of one rater on one slide, with the configured cut-off and three others."""
+    """One row of time.parquet: active seconds of one rater on one slide, by the configured cut-off and three others."""
 
     slide_id: str
     batch: str

@@ -1,49 +1,77 @@
-"""What reviewing cost, at the rates of the configuration; and what must be known before anything was saved."""
+"""What reviewing costs at the configured rates. What was not given is not shown, what was assumed says so."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from wsi_pipeline.config import Costs
+from wsi_pipeline.states import Source
+
+NOT_MEASURED = "not measured"
+ASSUMED = "assumed"
+NO_CONTROL = "no slide was annotated without pre-annotation (control arm), so there is nothing to compare with"
+
+_SECONDS = 3600.0
 
 
-def not_measured(reason: str) -> dict[str, Any]:
-    """A figure that is not there, and why."""
-    return {"status": "not measured", "reason": reason}
+def not_measured(reason: str) -> dict[str, str]:
+    """What stands where a figure would stand, and why there is none."""
+    return {"status": NOT_MEASURED, "reason": reason}
 
 
-def review_cost(active_s: Sequence[float], costs: Costs, *, slides: int) -> dict[str, Any]:
-    """Cost of the pathologist's active time.
+def review_cost(
+    rates: Costs,
+    *,
+    active_s: float | None,
+    reviewed_s: float | None = None,
+    reviewed: int = 0,
+    compute_s: float | None = None,
+    source: Source = Source.MEASURED,
+) -> dict[str, Any]:
+    """The cost of reviewing, in the currency of the configuration.
 
     Parameters
     ----------
     active_s
-        Active seconds of each reviewed slide that has a time.
-    slides
-        Reviewed slides in all; the cost covers only those with a time, and says how many these are.
+        Active time on all slides that were handed out; None when it was not measured.
+    reviewed_s, reviewed
+        Active time on the reviewed slides that have one, and how many these are.
+    compute_s
+        Machine time; None when it is not known.
+    source
+        Of the time.
+
+    Returns
+    -------
+    JSON values: `currency`, `source`, `rates`, each amount that could be computed (`pathologist`, `compute`, `total`
+    as their sum, `per_slide` of the pathologist's time on reviewed slides), and `assumed` for what rests on the
+    configured guess about drawing by hand. Without time or rate, `status` and `reason` instead of the amounts.
     """
-    if not active_s:
-        return not_measured("no reviewed slide has a time")
-    if costs.pathologist_per_hour is None:
-        return not_measured("the configuration gives no `costs.pathologist_per_hour`")
-    total = sum(active_s) / 3600 * costs.pathologist_per_hour
-    return {
-        "source": "rates of the configuration, active time of the raters",
-        "currency": costs.currency,
-        "total": total,
-        "per_slide": total / len(active_s),
-        "slides_with_time": len(active_s),
-        "slides_reviewed": slides,
-        "included": ["pathologist"],
-        "not_included": ["compute", "set-up", "storage"],
-    }
+    cost: dict[str, Any] = {"currency": rates.currency}
+    if active_s is None:
+        cost |= not_measured("it needs a measured time")
+    elif rates.pathologist_per_hour is None:
+        cost |= not_measured("it needs an hourly rate: `costs.pathologist_per_hour` in the configuration")
+    else:
+        amounts = {"pathologist": active_s / _SECONDS * rates.pathologist_per_hour}
+        if compute_s is not None and rates.compute_per_hour is not None:
+            amounts["compute"] = compute_s / _SECONDS * rates.compute_per_hour
+        cost |= {"source": source.value, "rates": "configuration", **amounts, "total": sum(amounts.values())}
+        if reviewed and reviewed_s is not None:
+            cost["per_slide"] = reviewed_s / _SECONDS * rates.pathologist_per_hour / reviewed
+    if rates.manual_minutes_per_slide is not None:
+        cost["assumed"] = _assumed(rates, rates.manual_minutes_per_slide)
+    return cost
 
 
-def saving() -> dict[str, Any]:
-    """Whether a saving can be stated: it cannot.
+def _assumed(rates: Costs, minutes: float) -> dict[str, Any]:
+    """The configured guess about drawing a slide by hand. It is never set against a measured time as a saving."""
+    guess: dict[str, Any] = {"label": ASSUMED, "manual_minutes_per_slide": minutes}
+    if rates.pathologist_per_hour is not None:
+        guess["manual_per_slide"] = minutes / 60.0 * rates.pathologist_per_hour
+    return guess
 
-    A saving compares slides that were corrected with slides that were drawn from scratch by the same raters. Every
-    batch that this version hands out holds pre-annotations, so nothing was measured, whatever the times are.
-    """
-    return not_measured("no slide was annotated without pre-annotations (there is no control arm)")
+
+def saving() -> dict[str, str]:
+    """The saving by pre-annotation. It is the difference to a control arm; without one it is not measured."""
+    return not_measured(NO_CONTROL)

@@ -1,23 +1,34 @@
-"""Active time from event logs: which seconds a rater spent on which image. Pure arithmetic on events."""
+"""Active time from what raters did, by one rule that is stated and numbered.
+
+Rule `timeline`, version 1. Each rater has one timeline of all of the rater's own actions in all logs: an image opened
+or closed, an object made, changed, classified or deleted, a save. The time between two actions that follow each other
+is credited to the image that was in front, at most `idle_s` of it; a longer pause that ends with an opening counts
+nothing, since whoever opens an image comes from elsewhere. An action brings its image to the front, a close takes it
+away, and so does the end of its log: a visit that nobody closed ends with the last action in it.
+
+Heartbeats and changes of focus are no actions. They say that a window was in front, not that anybody looked at it, and
+QuPath's own dialogs take the focus away; with them no pause would ever be longer than half a minute.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from itertools import pairwise, zip_longest
 
-RULE = "timeline-1"
-"""Name and version of the rule below; stands beside every time that it made."""
+from wsi_pipeline.states import Source
 
-CAPS_S = (60.0, 100.0, 300.0)
-"""Cut-offs that are always shown beside each other, in seconds."""
+RULE = "timeline"
+RULE_VERSION = 1
+# Shown beside the configured cut-off, so that a reader sees how much depends on it.
+OTHER_CUTOFFS_S = (60.0, 100.0, 300.0)
 
 
 class EventType(StrEnum):
-    """What a rater did, or what QuPath noticed of it."""
+    """What an event says."""
 
     OPEN = "open"
+    CLOSE = "close"
     EDIT = "edit"
     CLASS = "class"
     DELETE = "delete"
@@ -25,113 +36,130 @@ class EventType(StrEnum):
     FOCUS = "focus"
     BLUR = "blur"
     HEARTBEAT = "heartbeat"
-    CLOSE = "close"
+
+    @property
+    def is_action(self) -> bool:
+        """Whether a person did it; the others are signs of life of a window."""
+        return self not in {EventType.FOCUS, EventType.BLUR, EventType.HEARTBEAT}
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event: `t` in seconds (UTC), `image` the project entry's id, `seq` its number in its session."""
+    """One line of an event log.
 
-    t: float
+    `t` is in milliseconds since 1970 (UTC), `image` the project's entry id as text, `object` a uuid.
+    """
+
+    seq: int
+    t: int
     type: EventType
     image: str
-    seq: int = 0
+    object: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """The events of one start of QuPath, in the order in which they were written."""
+    """The events of one rater in one project between two moments without a jump of the clock.
 
+    `project` tells images of the same entry id apart; `log` names the file.
+    """
+
+    project: str
     rater: str
     events: tuple[Event, ...]
-    name: str = ""
+    source: Source = Source.MEASURED
+    log: str = ""
 
 
 @dataclass(slots=True)
 class ActiveTime:
-    """Seconds on one image, for each cut-off; `visits` counts how often it came to the front."""
+    """Time of one rater on one image: seconds, how often it came to the front, sources, first and last action (ms)."""
 
-    seconds: dict[float, float] = field(default_factory=dict)
+    seconds: float = 0.0
     visits: int = 0
+    sources: set[Source] = field(default_factory=set)
+    first: int | None = None
+    last: int | None = None
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ImageKey:
+    """An image and who worked on it."""
+
+    project: str
+    rater: str
+    image: str
 
 
 @dataclass(frozen=True, slots=True)
-class Anomaly:
-    """Something in a log that is not as it should be, and how it was treated."""
+class _Point:
+    """One action on a rater's timeline; `ends` marks the last one of its session."""
 
-    session: str
-    image: str
-    kind: str
-    treatment: str
+    event: Event
+    session: int
+    ends: bool
 
 
-def active_times(
-    sessions: Iterable[Session], caps_s: Sequence[float] = CAPS_S
-) -> tuple[dict[str, ActiveTime], list[Anomaly]]:
-    """Active time per image of one rater, by the rule `timeline-1`.
-
-    All sessions of the rater make one timeline, ordered by time. An open or any own action brings its image to the
-    front, a close of that image takes it away. The gap between two neighbouring events is credited to the image in
-    front, capped at the cut-off. A gap counts nothing when no image is in front, when it begins with QuPath losing
-    the focus (blur), or when it is longer than the cut-off and ends with an open: nobody was there. A visit that
-    nobody closed counts to its last event.
-
-    Every kind of event occurs with and without pre-annotations, so that the rule sees both arms alike.
+def active_times(sessions: Sequence[Session], idle_s: float) -> dict[ImageKey, ActiveTime]:
+    """Active time per image and rater by the rule above.
 
     Parameters
     ----------
     sessions
-        Of one rater.
-    caps_s
-        Cut-offs in seconds.
-
-    Returns
-    -------
-    By image id the active time, and what was odd in the logs.
+        In any order; sessions of one rater may overlap, and no second is counted twice for one rater.
+    idle_s
+        The longest pause that is credited in full, in seconds.
     """
-    anomalies: list[Anomaly] = []
-    timeline = _timeline(sessions, anomalies)
-    times: dict[str, ActiveTime] = {}
-    front: str | None = None
-    for (event, _), following in zip_longest(timeline, timeline[1:]):
+    result: dict[ImageKey, ActiveTime] = {}
+    for rater in sorted({s.rater for s in sessions}):
+        _walk([s for s in sessions if s.rater == rater], 1000.0 * idle_s, result)
+    return dict(sorted(result.items()))
+
+
+def _walk(sessions: Sequence[Session], cap_ms: float, result: dict[ImageKey, ActiveTime]) -> None:
+    """Follow one rater's timeline and add what each pause is worth to the image in front."""
+    front: tuple[int, ImageKey] | None = None
+    before: Event | None = None
+    for point in _timeline(sessions):
+        event, session = point.event, sessions[point.session]
+        key = ImageKey(session.project, session.rater, event.image)
+        if front is not None and before is not None:
+            result[front[1]].seconds += _credit(event.t - before.t, event, cap_ms) / 1000.0
+        time = result.setdefault(key, ActiveTime())
+        time.sources.add(session.source)
+        time.first = event.t if time.first is None else min(time.first, event.t)
+        time.last = event.t if time.last is None else max(time.last, event.t)
         if event.type is EventType.CLOSE:
-            front = None if front == event.image else front
-        elif front != event.image:
-            front = event.image
-            times.setdefault(front, ActiveTime(dict.fromkeys(caps_s, 0.0))).visits += 1
-        if front is None or following is None or event.type is EventType.BLUR:
-            continue
-        gap = following[0].t - event.t
-        for cap in caps_s:
-            if gap <= cap or following[0].type is not EventType.OPEN:
-                times[front].seconds[cap] += min(gap, cap)
-    return times, anomalies
+            front = None if front is not None and front[1] == key else front
+        else:
+            if front is None or front[1] != key:
+                time.visits += 1
+            front = (point.session, key)
+        if point.ends and front is not None and front[0] == point.session:
+            front = None
+        before = event
 
 
-def _timeline(sessions: Iterable[Session], anomalies: list[Anomaly]) -> list[tuple[Event, str]]:
-    """All events by time; a clock that jumped back is held still until it has caught up."""
-    merged: list[tuple[Event, str]] = []
-    spans: list[tuple[float, float, str]] = []
-    for session in sessions:
-        latest = float("-inf")
-        front: str | None = None
-        for event in session.events:
-            if event.t < latest:
-                anomalies.append(
-                    Anomaly(
-                        session.name, event.image, "the clock jumped back", f"{latest - event.t:.0f} s counted nothing"
-                    )
-                )
-            latest = max(latest, event.t)
-            merged.append((Event(latest, event.type, event.image, event.seq), session.name))
-            front = None if event.type is EventType.CLOSE else event.image
-        if front is not None:
-            anomalies.append(Anomaly(session.name, front, "never closed", "counted to its last event"))
-        if session.events:
-            spans.append((session.events[0].t, latest, session.name))
-    spans.sort()
-    for (_, end, _), (start, _, name) in pairwise(spans):
-        if start < end:
-            anomalies.append(Anomaly(name, "", "two sessions at the same time", "one timeline: no second counts twice"))
-    # Python's sort is stable: events of one session at the same time stay in their order.
-    return sorted(merged, key=lambda item: item[0].t)
+def _credit(pause_ms: float, ends_with: Event, cap_ms: float) -> float:
+    if pause_ms <= cap_ms:
+        return max(0.0, pause_ms)
+    return 0.0 if ends_with.type is EventType.OPEN else cap_ms
+
+
+def _timeline(sessions: Sequence[Session]) -> list[_Point]:
+    """All actions in order of time; within one millisecond in the order of their logs."""
+    points = []
+    for number, session in enumerate(sessions):
+        actions = [event for event in session.events if event.type.is_action]
+        points += [_Point(event, number, event is actions[-1]) for event in actions]
+    return sorted(points, key=lambda p: (p.event.t, p.session, p.event.seq))
+
+
+def seconds_by_cutoff(sessions: Sequence[Session], cutoffs_s: Iterable[float]) -> Mapping[float, float]:
+    """Active seconds of all raters and images together, for each cut-off."""
+    return {cut: sum(t.seconds for t in active_times(sessions, cut).values()) for cut in cutoffs_s}
+
+
+def rule_text(idle_s: float) -> str:
+    """The rule in the words that stand beside every time."""
+    return f"{RULE}, version {RULE_VERSION}: one timeline per rater, pauses capped at {idle_s:g} s"
