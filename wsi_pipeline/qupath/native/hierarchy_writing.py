@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from wsi_pipeline.errors import ProjectError
 from wsi_pipeline.objects import RGB, Kind, PathObject, Plane, Roi
 from wsi_pipeline.qupath.native import descriptors
-from wsi_pipeline.qupath.native.java_model import ClassDesc, JavaArray, JavaObject, JavaString, Part, packer
+from wsi_pipeline.qupath.native.java_model import ClassDesc, JavaArray, JavaObject, JavaString, Node, Part, packer
 from wsi_pipeline.qupath.native.java_writer import JavaWriter, reference, string
 from wsi_pipeline.qupath.native.kept import Objects, Root
 from wsi_pipeline.qupath.native.stored_roi import CORNERS, StoredRoi
@@ -220,10 +220,12 @@ class HierarchyWriter:
         if not measurements:
             java.out += NULL
             return
+        names, values = tuple(measurements), tuple(measurements.values())
         if repeated is not None and same_numbers(repeated.as_dict(), measurements):
             names, values = repeated.names, repeated.values
-        else:
-            names, values = tuple(measurements), tuple(measurements.values())
+            if not repeated.last_counts:
+                java.write(_single_measurements(names, values))
+                return
         code = "d" if exact else code_of(values)
         head = self._list_heads.get((code, names))
         if head is None:
@@ -257,9 +259,7 @@ class HierarchyWriter:
         )
 
     def _new_name_list(self, names: tuple[str, ...]) -> JavaObject:
-        count = struct.pack(">i", len(names))
-        nodes = [self._keys.setdefault(name, JavaString(name)) for name in names]
-        made = JavaObject(descriptors.ARRAY_LIST, [Part([len(names)], [count, *nodes])])
+        made = _array_list([self._keys.setdefault(name, JavaString(name)) for name in names])
         self._name_lists[names] = made
         return made
 
@@ -336,6 +336,19 @@ class HierarchyWriter:
             java.out += head
         java.next_handle += 1
         java.out += struct.pack(">i", len(raw) // size) + raw
+
+
+def _array_list(items: Sequence[Node]) -> JavaObject:
+    return JavaObject(descriptors.ARRAY_LIST, [Part([len(items)], [struct.pack(">i", len(items)), *items])])
+
+
+def _single_measurements(names: Sequence[str], values: Sequence[float]) -> JavaObject:
+    """The list in which QuPath takes the first of two values of one name."""
+    single = [
+        JavaObject(descriptors.DOUBLE_MEASUREMENT, [Part([value, JavaString(name)], [])])
+        for name, value in zip(names, values, strict=True)
+    ]
+    return JavaObject(descriptors.DEFAULT_LIST, [Part([_array_list(single)], [])])
 
 
 def code_of(values: Sequence[float]) -> str:

@@ -72,7 +72,7 @@ class JavaReader:
         self.size = len(data)
         self.pos = 0
         self.handles: list[Any] = []
-        if self.take(len(MAGIC)) != MAGIC:
+        if not data.startswith(MAGIC):
             raise QuPathFormatError("not a Java serialization stream: it does not begin with AC ED 00 05")
         self.pos = len(MAGIC)
 
@@ -80,7 +80,7 @@ class JavaReader:
 
     def error(self, what: str, at: int | None = None) -> QuPathFormatError:
         """The error about what stands at a byte offset (the current one if none is given)."""
-        return QuPathFormatError(f"{what} at byte {self.pos if at is None else at} of {self.size}")
+        return QuPathFormatError(f"{one_line(what)} at byte {self.pos if at is None else at} of {self.size}")
 
     def need(self, count: int, what: str) -> None:
         """Refuse when fewer bytes are left than something says it has."""
@@ -342,6 +342,11 @@ class JavaReader:
         made = JavaEnum(desc, name)
         self.handles[number] = made
         return made
+
+
+def one_line(what: str) -> str:
+    """A text fit for a message, whatever names of a damaged file are in it."""
+    return "".join(c if c.isprintable() else "?" for c in what[:300])
 
 
 def is_allowed(name: str) -> bool:

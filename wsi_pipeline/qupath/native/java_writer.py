@@ -23,6 +23,7 @@ from wsi_pipeline.qupath.native.java_model import (
     JavaClass,
     JavaEnum,
     JavaObject,
+    JavaString,
     Node,
     Tag,
     descriptors_of,
@@ -86,6 +87,7 @@ class JavaWriter:
         self.out = bytearray(MAGIC)
         self.next_handle = 0
         self._handles: dict[int, int] = {}
+        self._types: dict[str, JavaString] = {}
         # Nodes are known by their id, so they must stay alive until the end.
         self._alive: list[Any] = []
 
@@ -168,7 +170,8 @@ class JavaWriter:
             for field in cls.fields:
                 self.out += field.code.encode() + utf(field.name)
                 if field.type is not None:
-                    self._simple(field.type)
+                    # Java keeps one string for each type, whichever class has a field of it.
+                    self._simple(self._types.setdefault(field.type, field.type))
             self.out += b"\x78"
         self.out += b"\x70"
 

@@ -33,7 +33,7 @@ from wsi_pipeline.qupath.native.runs import Beginning, Ending, Numbers, Runs, Si
 from wsi_pipeline.qupath.native.stored_roi import CORNERS, StoredRoi
 from wsi_pipeline.qupath.native.values import UUID_KEY, Measured, Values
 
-_NULL, _REFERENCE, _OBJECT, _STRING, _END = Tag.NULL, Tag.REFERENCE, Tag.OBJECT, Tag.STRING, Tag.END_BLOCK_DATA
+_NULL, _REFERENCE, _OBJECT, _END = Tag.NULL, Tag.REFERENCE, Tag.OBJECT, Tag.END_BLOCK_DATA
 _NO_LABEL = bytes([_NULL, _NULL])
 _NO_CHILDREN = b"\x77\x04\x00\x00\x00\x00"
 _NO_PROBABILITY = b"\x77\x08\x7f\xf8\x00\x00\x00\x00\x00\x00"
@@ -101,7 +101,7 @@ class LearnedPieces(Pieces):
         self._begin_at = 0
         end = start + 3 + int.from_bytes(data[start + 1 : start + 3], "big")
         raw = data[start + 3 : end]
-        if data[start] == _STRING and data[end : end + 1] == b"\x70" and raw.isascii():
+        if data[start : start + 1] == b"\x74" and data[end : end + 1] == b"\x70" and raw.isascii():
             java.pos = end + 1
             name = raw.decode("ascii")
             java.handles.append(name)

@@ -23,8 +23,7 @@ VERTICES = frozenset({Roi.POLYGON, Roi.POLYLINE, Roi.POINTS})
 _POINTS_OF_ELLIPSE = 100
 _MAX_WKB_DEPTH = 64
 _COLLECTIONS = range(4, 8)
-_POLYGON = shapely.GeometryType.POLYGON
-_LINE_STRING = shapely.GeometryType.LINESTRING
+_Type = shapely.GeometryType
 _TURN = np.arange(_POINTS_OF_ELLIPSE) * (2 * np.pi / _POINTS_OF_ELLIPSE)
 # Cosine and sine of each vertex, exact at the four that touch the bounds.
 _UNIT = np.stack([np.cos(_TURN), np.sin(_TURN)])
@@ -146,34 +145,28 @@ def _of_vertices(kind: Roi, rois: Sequence[StoredRoi]) -> tuple[NDArray[np.objec
         whole[owner[~finite]] = False
         points, counts = _padded(points[finite], np.bincount(owner[finite], minlength=len(rois)), least)
     if kind is Roi.POINTS:
-        return _points(points, counts), whole
-    if kind is Roi.POLYLINE:
-        return shapely.from_ragged_array(_LINE_STRING, points, (_offsets(counts),)), whole
-    return _polygons(points, counts), whole
+        made = _ragged(_Type.MULTIPOINT, points, counts)
+        single = counts == 1
+        made[single] = shapely.points(points[_offsets(counts)[:-1][single]])
+        return made, whole
+    return _ragged(_Type.LINESTRING if kind is Roi.POLYLINE else _Type.POLYGON, points, counts), whole
 
 
-def _polygons(points: NDArray[np.float64], counts: NDArray[np.int64]) -> NDArray[np.object_]:
-    """Polygons of rings without their closing point."""
-    closed = np.where(counts > 0, counts + 1, 0)
-    offsets = _offsets(closed)
-    starts = _offsets(counts)
-    take = np.arange(offsets[-1]) - np.repeat(offsets[:-1] - starts[:-1], closed)
+def _ragged(kind: shapely.GeometryType, points: NDArray[np.float64], counts: NDArray[np.int64]) -> NDArray[np.object_]:
+    """Geometries of so many points each, rings without their closing point; empty ones where there are none."""
     some = counts > 0
-    take[offsets[1:][some] - 1] = starts[:-1][some]
-    rings = np.arange(len(counts) + 1)
-    if some.all():
-        return shapely.from_ragged_array(_POLYGON, points[take], (offsets, rings))
-    made = np.full(len(counts), shapely.Polygon(), dtype=object)
-    filled = _offsets(closed[some])
-    made[some] = shapely.from_ragged_array(_POLYGON, points[take], (filled, np.arange(len(filled))))
-    return made
-
-
-def _points(points: NDArray[np.float64], counts: NDArray[np.int64]) -> NDArray[np.object_]:
-    made = shapely.from_ragged_array(shapely.GeometryType.MULTIPOINT, points, (_offsets(counts),))
-    single = counts == 1
-    made[single] = shapely.points(points[_offsets(counts)[:-1][single]])
-    return made
+    if not some.all():
+        made = np.full(len(counts), shapely.from_wkt(f"{kind.name} EMPTY"), dtype=object)
+        if some.any():
+            made[some] = _ragged(kind, points, counts[some])
+        return made
+    offsets = _offsets(counts)
+    if kind != _Type.POLYGON:
+        return shapely.from_ragged_array(kind, points, (offsets,))
+    closed = offsets + np.arange(len(offsets))
+    take = np.arange(closed[-1]) - np.repeat(np.arange(len(counts)), counts + 1)
+    take[closed[1:] - 1] = offsets[:-1]
+    return shapely.from_ragged_array(kind, points[take], (closed, np.arange(len(offsets))))
 
 
 def _padded(

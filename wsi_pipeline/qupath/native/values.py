@@ -13,6 +13,7 @@ from wsi_pipeline.errors import QuPathFormatError
 from wsi_pipeline.objects import Plane, Roi
 from wsi_pipeline.qupath.native import descriptors
 from wsi_pipeline.qupath.native.java_model import ClassDesc, JavaArray, JavaObject
+from wsi_pipeline.qupath.native.java_reader import one_line
 from wsi_pipeline.qupath.native.stored_roi import CORNERS, StoredRoi
 
 UUID_KEY = "Object ID"
@@ -33,7 +34,7 @@ _NUMERIC_LISTS = {descriptors.FLOAT_LIST.name: "F", descriptors.DOUBLE_LIST.name
 
 
 class Measured(NamedTuple):
-    """The measurements of one object; a name may be there twice, and then the list decides which one counts."""
+    """The measurements of one object; a name may be there twice, and then the kind of list decides which one counts."""
 
     names: tuple[str, ...]
     values: tuple[float, ...]
@@ -84,7 +85,7 @@ class Values:
 
     def error(self, what: str) -> QuPathFormatError:
         """The error about what stands in the piece that is being read."""
-        return QuPathFormatError(f"{what}, in the piece at byte {self.at} of {self.size}")
+        return QuPathFormatError(f"{one_line(what)}, in the piece at byte {self.at} of {self.size}")
 
     def spend(self, amount: int) -> None:
         """Count values that were made, and refuse when no honest file of this size could hold so many."""
@@ -145,6 +146,7 @@ class Values:
                 return ()
             if name not in _WRAPPED_LISTS:
                 break
+            self.spend(sum(len(part.values) for part in node.parts))
             node = node.fields().get(_WRAPPED_LISTS[name])
         raise self.error(f"{_shown(node)} where {what} should be")
 
@@ -194,7 +196,8 @@ class Values:
         if len(numbers) < len(names):
             raise self.error(f"{len(names)} measurements with {len(numbers)} values")
         self.spend(len(numbers))
-        return Measured(names, numbers[: len(names)], bool(fields["isClosed"]))
+        # QuPath closes the list when it reads it, and looks values up in an index that it fills name after name.
+        return Measured(names, numbers[: len(names)], last_counts=True)
 
     def _measurement_names(self, node: Any) -> tuple[str, ...]:
         if id(node) in self._names:
