@@ -200,6 +200,13 @@ def test_a_hostile_slide_id_is_only_text_in_tables_charts_and_pictures(folder: P
     assert any(label.startswith(hostile) for label in labels)
 
 
+def test_notes_of_the_run_stand_at_its_top_as_text(pair: RunDir) -> None:
+    (pair.root / "notes.txt").write_text("Laid out from single tiles,\nsee `docs`.\n\n<b>Two</b> patients.\n")
+    text = read_page(write_report(pair)).text
+    assert "Laid out from single tiles, see docs . <b>Two</b> patients." in text
+    assert text.index("<b>Two</b>") < text.index("How much did it save?")
+
+
 def test_paths_of_the_slides_stay_out_of_the_page(study: RunDir) -> None:
     assert str(study.root.parent) not in study.report.read_text()
 

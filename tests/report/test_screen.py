@@ -128,6 +128,42 @@ def test_agreement_is_given_class_by_class_when_there_are_several(folder: Path) 
     assert single[:2] == ["Dice", "Surface Dice"]
 
 
+def test_a_class_that_the_model_does_not_know_spoils_no_dice(folder: Path) -> None:
+    run = build_run(folder, Recipe(slides=2, pictures=False))
+    metrics = read_json(run.metrics)
+    drawn = {"area_before_um2": 0.0, "area_after_um2": 900.0, "added_um2": 900.0, "dice": 0.0, "surface_dice": 0.0}
+    slide_id = Recipe().slide_id(0)
+    metrics["slides"][slide_id]["classes"]["Unclassified"] = drawn
+    metrics["slides"][slide_id]["unclassified"] = 2
+    metrics["totals"]["classes"]["Unclassified"] = drawn
+    write_json(run.metrics, metrics)
+    facts = load_run(run)
+    review = facts.slides[0].reviewed
+    assert review is not None
+    assert review.lowest("dice") == metrics["slides"][slide_id]["classes"]["Tumor"]["dice"]
+    assert [figure.label for figure in screen(facts).agreement][:2] == ["Dice", "Surface Dice"]
+    assert "2 objects without a class: in no Dice." in [alarm.text for alarm in screen(facts).alarms]
+    assert facts.colors["Unclassified"] == (120, 120, 120)
+
+
+def test_the_median_time_is_of_reviewed_slides_alone(folder: Path) -> None:
+    run = build_run(folder, Recipe(slides=2, pictures=False, in_progress=frozenset({1})))
+    metrics = read_json(run.metrics)
+    metrics["slides"][Recipe().slide_id(1)]["active_s"] = 5000.0
+    write_json(run.metrics, metrics)
+    assert "n\u202f=\u202f1;" in time_figure(load_run(run)).note
+
+
+def test_shorter_cut_offs_stand_beside_the_time_or_are_said_to_change_nothing(folder: Path) -> None:
+    time = {"active_s": 600.0, "active_s_cap60": 300.0, "active_s_cap100": 420.0, "coverage": 1.0}
+    note = time_figure(loaded(folder, Recipe(slides=1), {"time": time})).note
+    assert "5.0\u202fmin with pauses cut at 60\u202fs and 7.0\u202fmin with pauses cut at 100\u202fs" in note
+    assert "known for" not in note
+    same = {**time, "active_s_cap60": 600.0, "active_s_cap100": 600.0}
+    note = time_figure(loaded(folder.parent / "same", Recipe(slides=1), {"time": same})).note
+    assert "the same with pauses cut at 60 and 100\u202fs" in note
+
+
 def test_the_most_changed_slide_comes_first_and_unreviewed_ones_last(folder: Path) -> None:
     run = loaded(folder, SLIDES)
     ordered = by_change(run.slides)

@@ -167,7 +167,10 @@ def _changed_areas(axes: Axes, rows: Sequence[SlideRow]) -> None:
     low, high = (-1.04 * max(-v for v in removed), 1.04 * max(added)) if rows else (-reach, reach)
     axes.set_xlim(min(low, -0.04 * reach), max(high, 0.04 * reach))
     axes.xaxis.set_major_locator(MaxNLocator(nbins=7))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{abs(value):.3g}")
+    low, high = axes.get_xlim()
+    ticks = [round(float(tick), 9) for tick in axes.get_xticks() if low <= tick <= high]
+    places = max(len(f"{abs(tick):.9f}".rstrip("0").split(".")[1]) for tick in ticks)
+    axes.set_xticks(ticks, [f"{abs(tick):.{places}f}" if tick else "0" for tick in ticks])
 
 
 def _agreement(axes: Axes, rows: Sequence[SlideRow]) -> None:

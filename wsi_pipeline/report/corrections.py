@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -69,13 +68,13 @@ def _by_slide(run: Run) -> Chart | None:
     n = fmt.counted(len(ordered), "reviewed slide")
     if len(ordered) > MOST_ROWS:
         n += f", the {MOST_ROWS} most changed shown"
-    described = [f"Dice {spread_of(dice)}."] if dice else []
+    described = [f"Dice: {spread_of(dice)}."] if dice else []
     if changed:
         described.append(
             f"Area changed: median {fmt.area(statistics.median(changed))}, largest {fmt.area(max(changed))}."
         )
     tolerance = fmt.micrometres(run.tolerance_um) if run.tolerance_um is not None else "the stated tolerance"
-    several = any(slide.reviewed and len(slide.reviewed.classes) > 1 for slide in ordered)
+    several = any(slide.reviewed and sum(c.predictable for c in slide.reviewed.classes) > 1 for slide in ordered)
     return Chart(
         title=title,
         svg=slides_chart(rows, title=title, description=" ".join(described) or "No area was measured."),
@@ -107,8 +106,5 @@ def _row(slide: Slide) -> SlideRow:
 
 
 def lowest(slide: Slide, field: str) -> float | None:
-    """The lowest value of a measure over the classes of a reviewed slide; None where no class has it."""
-    if slide.reviewed is None:
-        return None
-    values: Sequence[float] = [v for c in slide.reviewed.classes if (v := getattr(c, field)) is not None]
-    return min(values, default=None)
+    """The lowest value of a measure over the model's classes of a reviewed slide; None where no class has it."""
+    return None if slide.reviewed is None else slide.reviewed.lowest(field)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -11,6 +11,10 @@ from wsi_pipeline.objects import RGB
 from wsi_pipeline.report.numbers import known
 from wsi_pipeline.report.reading import mapping, text, texts
 from wsi_pipeline.states import ImageState, Source
+
+# What the collection calls objects without a class.
+UNCLASSIFIED = "Unclassified"
+GREY: RGB = (120, 120, 120)
 
 # In the order of the page: from what was left alone to what was made anew.
 CHANGES: Mapping[str, str] = {
@@ -43,9 +47,13 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ClassFigures:
-    """Prediction against correction for one class; areas in µm², None where a measure is not defined."""
+    """Prediction against correction for one class; areas in µm², None where a measure is not defined.
+
+    `predictable` tells whether the model knows the class: where it does not, agreement with it means nothing.
+    """
 
     name: str
+    predictable: bool
     area_before: float | None
     area_after: float | None
     kept: float | None
@@ -57,9 +65,10 @@ class ClassFigures:
     hd95_um: float | None
 
     @classmethod
-    def of(cls, name: str, raw: Mapping[str, Any]) -> ClassFigures:
+    def of(cls, name: str, raw: Mapping[str, Any], known_classes: Collection[str]) -> ClassFigures:
         return cls(
             name=name,
+            predictable=name in known_classes if known_classes else name != UNCLASSIFIED,
             area_before=known(raw.get("area_before_um2")),
             area_after=known(raw.get("area_after_um2")),
             kept=known(raw.get("kept_um2")),
@@ -82,23 +91,28 @@ class Review:
     classes: tuple[ClassFigures, ...]
     active_s: float | None
     time_source: str | None
-    flags: tuple[str, ...]
+    unclassified: int
 
     @classmethod
-    def of(cls, raw: Mapping[str, Any]) -> Review:
+    def of(cls, raw: Mapping[str, Any], known_classes: Collection[str]) -> Review:
         return cls(
             reviewed=raw.get("reviewed") is True,
             state=text(raw.get("state")),
             counts=counts_of(raw.get("counts")),
-            classes=classes_of(raw.get("classes")),
+            classes=classes_of(raw.get("classes"), known_classes),
             active_s=known(raw.get("active_s")),
             time_source=text(raw.get("time_source")),
-            flags=texts(raw.get("flags")) + texts(raw.get("alarms")),
+            unclassified=_count(raw.get("unclassified")) or 0,
         )
 
     def total(self, field: str) -> float | None:
         """Sum of an area over the classes; None when no class has it."""
         return total(getattr(c, field) for c in self.classes)
+
+    def lowest(self, field: str) -> float | None:
+        """The lowest value of a measure over the classes that the model knows; None where none has it."""
+        values = (getattr(c, field) for c in self.classes if c.predictable)
+        return min((v for v in values if v is not None), default=None)
 
     @property
     def changed_um2(self) -> float | None:
@@ -193,6 +207,7 @@ class Run:
     sources: Mapping[str, str]
     raters: int | None
     dates: tuple[str, ...]
+    notes: tuple[str, ...]
     learning: Mapping[str, Mapping[str, Any]]
     flagged: tuple[Mapping[str, Any], ...]
     files: Mapping[str, str]
@@ -246,9 +261,19 @@ def counts_of(raw: object) -> dict[str, int]:
     return {str(k): count for k, v in mapping(raw).items() if (count := _count(v)) is not None}
 
 
-def classes_of(raw: object) -> tuple[ClassFigures, ...]:
-    """Figures per class, in the order of the file."""
-    return tuple(ClassFigures.of(str(name), mapping(values)) for name, values in mapping(raw).items())
+def classes_of(raw: object, known_classes: Collection[str]) -> tuple[ClassFigures, ...]:
+    """Figures per class, in the order of the file; `known_classes` are those that the model predicts."""
+    return tuple(ClassFigures.of(str(name), mapping(values), known_classes) for name, values in mapping(raw).items())
+
+
+def model_classes(model: Mapping[str, Any]) -> dict[str, RGB]:
+    """Names and colours of the classes that the model predicts; empty where run.json does not tell."""
+    colors: dict[str, RGB] = {}
+    for entry in map(mapping, model.get("classes") or ()):
+        name, color = text(entry.get("name")), entry.get("color")
+        if name and not entry.get("background") and isinstance(color, list) and len(color) == 3:
+            colors[name] = (int(color[0]), int(color[1]), int(color[2]))
+    return colors
 
 
 def total(values: Any) -> float | None:

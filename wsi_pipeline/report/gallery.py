@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from shapely.geometry.base import BaseGeometry
 
 from wsi_pipeline.objects import RGB
-from wsi_pipeline.report.facts import CHANGES, Run, Slide, Status
+from wsi_pipeline.report.facts import CHANGES, GREY, Run, Slide, Status
 from wsi_pipeline.report.outlines import DETAIL, UNITS, Frame, Unions, class_unions, difference, path_data
 from wsi_pipeline.report.pictures import Picture, Tile, crops, thumbnail
 from wsi_pipeline.report.reading import Reader
 from wsi_pipeline.report.thrift import Thrift
 from wsi_pipeline.rundir import RunDir
 
-GREY: RGB = (120, 120, 120)
 # Outlines are never simplified further than this, in picture pixels.
 COARSEST = 16.0
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from wsi_pipeline.errors import StoreError
 from wsi_pipeline.files import read_json
 from wsi_pipeline.objects import RGB
-from wsi_pipeline.report.facts import Review, Run, Slide, Summary
+from wsi_pipeline.report.facts import GREY, UNCLASSIFIED, Review, Run, Slide, Summary, model_classes
 from wsi_pipeline.report.numbers import known
 from wsi_pipeline.report.reading import SCHEMAS, Reader, mapping, text, texts
 from wsi_pipeline.rundir import RunDir
@@ -41,17 +41,18 @@ def load_run(run: RunDir) -> Run:
     plans = _plans(reader, run)
     corrections = reader.table(run.corrections)
     time = reader.table(run.time)
+    model = mapping(record.get("model"))
+    known_classes = model_classes(model)
     learned = {
         reader.relative(path): value
         for path in sorted((run.root / "learning").glob("*.json"))
         if (value := reader.json(path)) is not None
     }
     slides = tuple(
-        _slide(reader, run, slide_id, mapping(raw), metrics, plans)
+        _slide(reader, run, slide_id, mapping(raw), metrics, plans, known_classes)
         for slide_id, raw in mapping(record.get("slides")).items()
     )
     flagged = tuple(row for slide in slides for row in _flagged(reader, run, slide.slide_id))
-    model = mapping(record.get("model"))
     return Run(
         name=run.root.resolve().name,
         run_id=text(record.get("run_id")) or "unknown",
@@ -65,6 +66,7 @@ def load_run(run: RunDir) -> Run:
         sources=_sources(metrics, corrections, time, learned),
         raters=_raters(corrections),
         dates=_review_days(run, plans.values()),
+        notes=_notes(run.root / "notes.txt"),
         learning=learned,
         flagged=flagged,
         files=_files(run),
@@ -94,6 +96,7 @@ def _slide(
     raw: Mapping[str, Any],
     metrics: Mapping[str, Any],
     plans: Mapping[str, Mapping[str, Any]],
+    known_classes: Collection[str],
 ) -> Slide:
     summary = reader.json(run.slide(slide_id).summary)
     reviews = mapping(metrics.get("slides"))
@@ -113,7 +116,7 @@ def _slide(
         site=text(raw.get("site")),
         scanner=text(raw.get("scanner")),
         summary=None if summary is None else Summary.of(summary),
-        review=Review.of(mapping(reviews[slide_id])) if slide_id in reviews else None,
+        review=Review.of(mapping(reviews[slide_id]), known_classes) if slide_id in reviews else None,
         snapshots=tuple(path for batch, plan in plans.items() for path in _snapshots(batch, plan, slide_id)),
         alarm=_alarm(metrics, slide_id),
     )
@@ -205,6 +208,14 @@ def _contradictions(metrics: Mapping[str, Any], corrections: pa.Table | None) ->
     ]
 
 
+def _notes(path: Path) -> tuple[str, ...]:
+    """Paragraphs of what the people of the run want every reader to know; shown at the top of the page."""
+    if not path.is_file():
+        return ()
+    words = path.read_text(encoding="utf-8", errors="replace")
+    return tuple(" ".join(part.split()) for part in re.split(r"\n\s*\n", words) if part.strip())
+
+
 def _review_days(run: RunDir, plans: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
     """First and last day of the reviewers' event logs, as YYYY-MM-DD; empty where there is no log."""
     projects = {project for plan in plans if (project := text(plan.get("project")))}
@@ -231,14 +242,12 @@ def _first_and_last(log: Path) -> list[float]:
 
 def _colors(model: Mapping[str, Any], slides: Iterable[Slide]) -> dict[str, RGB]:
     """Class colours as the model's card has them; classes beyond it get one of the palette."""
-    colors: dict[str, RGB] = {}
-    for entry in map(mapping, model.get("classes") or ()):
-        name, color = text(entry.get("name")), entry.get("color")
-        if name and not entry.get("background") and isinstance(color, list) and len(color) == 3:
-            colors[name] = (int(color[0]), int(color[1]), int(color[2]))
+    colors = model_classes(model)
     names = sorted({c.name for s in slides if s.review for c in s.review.classes})
     names += sorted({name for s in slides if s.summary for name in s.summary.area_mm2})
     for name in names:
+        if name == UNCLASSIFIED:
+            colors[name] = GREY
         colors.setdefault(name, _PALETTE[len(colors) % len(_PALETTE)])
     return colors
 

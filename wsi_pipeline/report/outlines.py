@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from wsi_pipeline.objects import Kind, PathObject
+from wsi_pipeline.report.facts import UNCLASSIFIED
 
 # Paths are written in whole tenths of a picture pixel: crisp when enlarged, and short.
 UNITS = 10
 # A detail smaller than this many picture pixels is not drawn.
 DETAIL = 0.35
-UNCLASSIFIED = "Unclassified"
 
 Unions = Mapping[str, BaseGeometry]
 

@@ -42,8 +42,7 @@ def concerns(run: Run) -> tuple[Concern, ...]:
         ),
         Concern(
             "Slides that tripped a sanity check",
-            tuple(Issue(s.slide_id, "; ".join(s.summary.flags)) for s in slides if s.summary and s.summary.flags)
-            + tuple(Issue(s.slide_id, "; ".join(s.review.flags)) for s in slides if s.review and s.review.flags),
+            tuple(Issue(s.slide_id, "; ".join(s.summary.flags)) for s in slides if s.summary and s.summary.flags),
             "None.",
         ),
         Concern(
@@ -63,6 +62,15 @@ def concerns(run: Run) -> tuple[Concern, ...]:
         Concern(
             "Reviewed without a log of time",
             tuple(Issue(s.slide_id, "no active time is known") for s in run.reviewed if _untimed(s.review)),
+            "None." if run.reviewed else "Nothing has been reviewed yet.",
+        ),
+        Concern(
+            "Objects without a class",
+            tuple(
+                Issue(s.slide_id, f"{fmt.counted(s.reviewed.unclassified, 'object')} to be given a class in QuPath")
+                for s in slides
+                if s.reviewed and s.reviewed.unclassified
+            ),
             "None." if run.reviewed else "Nothing has been reviewed yet.",
         ),
         Concern(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wsi_pipeline.report import numbers as fmt
-from wsi_pipeline.report.facts import CHANGES, ClassFigures, Run, Slide, Status, classes_of, total
+from wsi_pipeline.report.facts import CHANGES, ClassFigures, Run, Slide, Status, classes_of, model_classes, total
 from wsi_pipeline.report.numbers import known
 from wsi_pipeline.report.reading import text, texts
 
@@ -113,12 +113,12 @@ def time_figure(run: Run) -> Figure:
     if active is None:
         reason = text(run.time.get("reason")) or "no log of the reviewers’ work was found"
         return Figure("Reviewing time", fmt.NOT_MEASURED, _sentence(reason), missing=True)
-    each = [s.review.active_s for s in run.slides if s.review is not None and s.review.active_s is not None]
+    each = [s.reviewed.active_s for s in run.slides if s.reviewed is not None and s.reviewed.active_s is not None]
     notes = []
     if each:
         notes.append(f"median {fmt.duration(statistics.median(each))} a slide, n{fmt.NARROW}={fmt.NARROW}{len(each)}")
     coverage = known(run.time.get("coverage"))
-    if coverage is not None:
+    if coverage is not None and coverage < 1:
         notes.append(f"known for {fmt.share(coverage)} of the reviewed slides")
     notes += _other_cuts(run)
     source = text(run.time.get("time_source")) or text(run.time.get("source")) or "not stated"
@@ -134,6 +134,8 @@ def _other_cuts(run: Run) -> list[str]:
     )
     if not cuts:
         return []
+    if len({fmt.duration(active) for _, active in cuts} | {fmt.duration(known(run.time.get("active_s")))}) == 1:
+        return [f"the same with pauses cut at {fmt.listed([str(cut) for cut, _ in cuts])}{fmt.NARROW}s"]
     told = fmt.listed([f"{fmt.duration(active)} with pauses cut at {cut}{fmt.NARROW}s" for cut, active in cuts])
     return [told]
 
@@ -185,6 +187,9 @@ def alarms(run: Run) -> tuple[Alarm, ...]:
     coverage = known(run.time.get("coverage"))
     if coverage is not None and coverage < ENOUGH_COVERAGE:
         found.append(Alarm(f"Time is known for {fmt.share(coverage)} of the slides: a lower bound.", "quality"))
+    nameless = sum(s.reviewed.unclassified for s in run.slides if s.reviewed is not None)
+    if nameless:
+        found.append(Alarm(f"{fmt.counted(nameless, 'object')} without a class: in no Dice.", "quality"))
     oddities = len(texts(run.metrics.get("flags")))
     if oddities:
         found.append(Alarm(f"{fmt.counted(oddities, 'oddity', 'oddities')} in the event logs.", "quality"))
@@ -236,8 +241,9 @@ def agreement(run: Run) -> tuple[Figure, ...]:
     """Prediction against correction over the reviewed slides, per class when there are several."""
     figures: list[Figure] = []
     classes = pooled_classes(run)
-    for pooled in classes[:3]:
-        name = f"{pooled.name}: " if len(classes) > 1 else ""
+    judged = [c for c in classes if c.predictable]
+    for pooled in judged[:3]:
+        name = f"{pooled.name}: " if len(judged) > 1 else ""
         figures.append(_measure(run, pooled, f"{name}Dice", "dice"))
         figures.append(_measure(run, pooled, f"{name}surface Dice" if name else "Surface Dice", "surface_dice"))
     kept = total(c.kept for c in classes)
@@ -257,7 +263,7 @@ def agreement(run: Run) -> tuple[Figure, ...]:
 def pooled_classes(run: Run) -> tuple[ClassFigures, ...]:
     """Figures per class over all reviewed slides, as metrics.json pools them; none before a review."""
     totals: Mapping[str, Any] = run.metrics.get("totals") or {}
-    return classes_of(totals.get("classes")) if run.reviewed else ()
+    return classes_of(totals.get("classes"), model_classes(run.model)) if run.reviewed else ()
 
 
 def _measure(run: Run, pooled: ClassFigures, label: str, field: str) -> Figure:
@@ -272,17 +278,17 @@ def _measure(run: Run, pooled: ClassFigures, label: str, field: str) -> Figure:
         return Figure(label, fmt.NOT_MEASURED, "no slide has it", missing=True)
     spread = spread_of(values)
     if overall is None:
-        return Figure(label, fmt.score(statistics.median(values)), f"median over slides; {spread}")
-    return Figure(label, fmt.score(overall), f"all area pooled; by slide {spread}" if values else "all area pooled")
+        return Figure(label, fmt.score(statistics.median(values)), spread)
+    return Figure(label, fmt.score(overall), f"all area pooled; {spread}" if values else "all area pooled")
 
 
 def spread_of(values: Sequence[float]) -> str:
-    """Median and range in words, with n."""
+    """Median over the slides and range in words, with n."""
     n = f"n{fmt.NARROW}={fmt.NARROW}{len(values)}"
     if len(values) < 2:
         return n
     low, high = fmt.score(min(values)), fmt.score(max(values))
-    return f"{fmt.score(statistics.median(values))} ({low}{fmt.DASH}{high}), {n}"
+    return f"median of slides {fmt.score(statistics.median(values))} ({low}{fmt.DASH}{high}), {n}"
 
 
 def _sentence(words: str) -> str:
