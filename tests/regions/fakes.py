@@ -58,4 +58,5 @@ def smooth(seed: int, height: int, width: int, *, scale: int = 9) -> NDArray[np.
         for shift in (1, 2, 4):
             fine = (fine + np.roll(fine, shift, axis)) / 2
     fine = (fine - fine.min()) / max(1e-9, np.ptp(fine))
-    return np.round(255 * fine).astype(np.uint8)
+    result: NDArray[np.uint8] = np.round(255 * fine).astype(np.uint8)
+    return result

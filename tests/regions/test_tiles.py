@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from numpy.typing import NDArray
 
 from tests.regions.fakes import ArrayMap, array_map
 from wsi_pipeline.config import Review
 from wsi_pipeline.objects import META_RUN, Kind
 from wsi_pipeline.regions import ReviewTile, read_tiles, review_tiles, tile_objects, write_tiles
+from wsi_pipeline.slides import TissueMask
 from wsi_pipeline.states import REVIEW_CLASS
-
-
-@dataclass(frozen=True)
-class Mask:
-    mask: NDArray[np.bool_]
-    downsample: float
-
 
 SETTINGS = Review(tile_um=64, max_tiles=2)
 
 
-def scene() -> tuple[ArrayMap, Mask]:
+def scene() -> tuple[ArrayMap, TissueMask]:
     """400 x 300 level-0 px at downsample 2: tissue in the left half, doubt in its lower part."""
     probability = np.zeros((150, 200), np.uint8)
     entropy = np.zeros_like(probability)
@@ -35,7 +27,7 @@ def scene() -> tuple[ArrayMap, Mask]:
     entropy[64:, :100] = 230
     tissue = np.zeros((30, 40), bool)
     tissue[:, :20] = True
-    return array_map(probability, block=64, downsample=2.0, entropy=entropy), Mask(tissue, 10.0)
+    return array_map(probability, block=64, downsample=2.0, entropy=entropy), TissueMask(tissue, 10.0)
 
 
 def tiles_of(settings: Review = SETTINGS) -> list[ReviewTile]:
@@ -79,7 +71,7 @@ def test_reasons_are_plain_words() -> None:
 
 def test_a_slide_without_tissue_has_no_tile() -> None:
     source, tissue = scene()
-    empty = Mask(np.zeros_like(tissue.mask), 10.0)
+    empty = TissueMask(np.zeros_like(tissue.mask), 10.0)
     assert review_tiles(source, empty, ["Tumor"], SETTINGS, threshold=0.5, mpp=0.5, slide_id="s") == []
 
 
