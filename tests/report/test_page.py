@@ -225,7 +225,7 @@ def test_every_step_of_thrift_is_smaller_than_the_one_before() -> None:
 
 @pytest.mark.slow
 def test_two_hundred_slides_fit_and_the_gallery_says_that_it_shows_the_most_changed(folder: Path) -> None:
-    run = build_run(folder, Recipe(slides=200))
+    run = build_run(folder, Recipe(slides=200, picture_size=(320, 224)))
     path = write_report(run)
     page = read_page(path)
     assert path.stat().st_size < LIMIT_BYTES
