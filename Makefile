@@ -44,5 +44,11 @@ format: venv ## rewrite to the project's format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+bench: venv ## what reading, regions, GeoJSON and QuPath files take, beside their limits and peers
+	$(BIN)/python -m benchmarks.run
+
+bench-long: venv ## the same at 16,384 px: above 130,000 regions
+	$(BIN)/python -m benchmarks.run --long
+
 clean: ## remove what was built
 	rm -rf build dist

@@ -65,6 +65,16 @@ costs:
   pathologist_per_hour: 120
 """
 
+NOTES = """\
+A demonstration on nine small slides, laid out on glass from 20 real tiles of lymph nodes with breast-cancer metastases \
+(CAMELYON, CC0, resampled and their masks smoothed by others). No tile is both in a training slide and in an unseen one. \
+Patients are groups of neighbouring tile numbers: the source does not say which tiles come from one patient, so tissue of \
+one patient may be on both sides. The resolution is not stated either; 0.5 µm per pixel is assumed.
+
+The pathologist is a program that knows the truth and corrects towards it through the project's files. Its times and \
+corrections are simulated.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class DemoSteps:
@@ -108,6 +118,7 @@ def run_demo(output: Path, *, steps: DemoSteps | None = None, progress: Progress
     with exclusive(run.lock):
         cohort = build_cohort(run.root / "demo", seed=steps.seed)
         write_text(cohort.folder / "config.yaml", CONFIG)
+        write_text(run.notes, NOTES)
         tiles = _tiles([_annotated(cohort, slide) for slide in cohort.of(Role.TRAIN)], steps)
         _train(cohort.folder / "models" / "first", tiles, steps.first, steps.seed, progress)
     config = load_config(cohort.folder / "config.yaml")

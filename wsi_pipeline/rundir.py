@@ -60,6 +60,11 @@ class RunDir:
         return self.root / "log"
 
     @property
+    def notes(self) -> Path:
+        """What a reader of the report should know first; optional, paragraphs of plain text."""
+        return self.root / "notes.txt"
+
+    @property
     def handout(self) -> Path:
         return self.root / "handout"
 

@@ -66,7 +66,7 @@ def load_run(run: RunDir) -> Run:
         sources=_sources(metrics, corrections, time, learned),
         raters=_raters(corrections),
         dates=_review_days(run, plans.values()),
-        notes=_notes(run.root / "notes.txt"),
+        notes=_notes(run.notes),
         learning=learned,
         flagged=flagged,
         files=_files(run),

@@ -1,0 +1,1 @@
+"""Measured comparisons; not tests. Each prints JSON lines, ratios always from one run."""

@@ -1,0 +1,18 @@
+"""All benchmarks, one after the other, each in a process of its own: `make bench`, `make bench-long`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+QUICK = (("benchmarks.reading",), ("benchmarks.regions",), ("benchmarks.qpdata",))
+LONG = (("benchmarks.reading", "--size", "16384"), ("benchmarks.regions", "--long"))
+
+
+def main() -> int:
+    commands = LONG if "--long" in sys.argv[1:] else QUICK
+    return max(subprocess.run([sys.executable, "-m", *command], check=False).returncode for command in commands)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
