@@ -66,12 +66,12 @@ costs:
 """
 
 NOTES = """\
-A demonstration on nine small slides, laid out on glass from 20 real tiles of lymph nodes with breast-cancer metastases \
-(CAMELYON, CC0, resampled and their masks smoothed by others). No tile is both in a training slide and in an unseen one. \
-Patients are groups of neighbouring tile numbers: the source does not say which tiles come from one patient, so tissue of \
-one patient may be on both sides. The resolution is not stated either; 0.5 µm per pixel is assumed.
+A demonstration on nine small slides, laid out on glass from 20 real tiles of lymph nodes with breast-cancer metastases
+(CAMELYON, CC0, resampled and their masks smoothed by others). No tile is both in a training slide and in an unseen one.
+Patients are groups of neighbouring tile numbers: the source does not say which tiles come from one patient, so tissue
+of one patient may be on both sides. The resolution is not stated either; 0.5 µm per pixel is assumed.
 
-The pathologist is a program that knows the truth and corrects towards it through the project's files. Its times and \
+The pathologist is a program that knows the truth and corrects towards it through the project's files. Its times and
 corrections are simulated.
 """
 
