@@ -245,7 +245,7 @@ class HierarchyReader:
         if not self._batch:
             return
         stored = [roi for _, _, roi in self._batch]
-        geometries, exact = geometries_of(stored, [f"object {self.uuids[i]}" for i, _, _ in self._batch])
+        geometries, exact = geometries_of(stored, [self.uuids[i] for i, _, _ in self._batch])
         for (index, nucleus, _), geometry in zip(self._batch, geometries.tolist(), strict=True):
             if nucleus:
                 self._nuclei[index] = geometry

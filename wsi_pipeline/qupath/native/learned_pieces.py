@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import struct
 from functools import lru_cache
-from typing import Any
 
 from wsi_pipeline.objects import Kind, Plane, Roi
 from wsi_pipeline.qupath.native.ids import CANONICAL
@@ -59,6 +58,7 @@ class LearnedPieces(Pieces):
         super().__init__(java, values)
         self._kinds: dict[bytes, Kind] = {}
         self._metadata = Runs[tuple[str, ...]]()
+        self._shared_texts: dict[bytes, str] = {}
         self._lists = Runs[Numbers | Singles]()
         self._names_by_references: dict[tuple[bytes, ...], tuple[str, ...]] = {}
         self._locks: dict[bytes, bool] = {}
@@ -148,38 +148,43 @@ class LearnedPieces(Pieces):
         handles.extend(_SKIPPED[3])
         texts: dict[str, str] = {}
         uuid: str | None = None
-        value: Any
+        shared = self._shared_texts
         for key in keys:
-            tag = data[at : at + 1]
-            if tag == b"\x74":
-                end = at + 3 + (data[at + 1] << 8 | data[at + 2]) if at + 3 <= java.size else java.size + 1
-                raw = data[at + 3 : end]
-                if end >= java.size or not raw.isascii():
+            run = data[at : at + _REF]
+            if run[:1] == b"\x71" and key is not UUID_KEY:
+                known = shared.get(run) or self._shared_text(run)
+                if known is None:
                     return None
-                value = raw.decode("ascii")
-                at = end
-                if key is UUID_KEY:
-                    uuid = value
-                    handles.append(SKIPPED)
-                    continue
-                handles.append(value)
-            elif tag == b"\x71":
-                number = int.from_bytes(data[at + 1 : at + 5], "big") - FIRST_HANDLE
-                value = handles[number] if 0 <= number < len(handles) else None
-                if value is SKIPPED:
-                    raise SkippedReference
-                if not isinstance(value, str) or key is UUID_KEY:
-                    return None
-                if type(value) is not str:
-                    value = handles[number] = str(value)
+                texts[key] = known
                 at += _REF
-            else:
+                continue
+            end = at + 3 + int.from_bytes(run[1:3], "big")
+            raw = data[at + 3 : end]
+            if run[:1] != b"\x74" or end >= java.size or not raw.isascii():
                 return None
-            texts[key] = value
+            at = end
+            if key is UUID_KEY:
+                uuid = raw.decode("ascii")
+                handles.append(SKIPPED)
+            else:
+                texts[key] = text = raw.decode("ascii")
+                handles.append(text)
         if data[at : at + 1] != b"\x78" or uuid is None or not CANONICAL.fullmatch(uuid):
             return None
         java.pos = at + 1
         return Metadata(uuid, texts)
+
+    def _shared_text(self, run: bytes) -> str | None:
+        """The text that a reference means; None for anything else."""
+        number = int.from_bytes(run[1:], "big") - FIRST_HANDLE
+        handles = self.java.handles
+        text = handles[number] if len(run) == _REF and 0 <= number < len(handles) else None
+        if text is SKIPPED:
+            raise SkippedReference
+        if not isinstance(text, str):
+            return None
+        self._shared_texts[run] = str(text)
+        return self._shared_texts[run]
 
     def _learn_metadata(self, start: int, count: int) -> None:
         java = self.java

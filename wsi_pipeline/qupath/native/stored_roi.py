@@ -53,7 +53,7 @@ class StoredRoi(NamedTuple):
     name: str | None = None
 
 
-def geometries_of(rois: Sequence[StoredRoi], names: Sequence[str]) -> tuple[NDArray[np.object_], NDArray[np.bool_]]:
+def geometries_of(rois: Sequence[StoredRoi], whose: Sequence[str]) -> tuple[NDArray[np.object_], NDArray[np.bool_]]:
     """The geometries of many regions at once.
 
     Polygons keep their vertices in the order stored, closed by the first once more. An ellipse is the polygon of 100
@@ -62,8 +62,8 @@ def geometries_of(rois: Sequence[StoredRoi], names: Sequence[str]) -> tuple[NDAr
 
     Parameters
     ----------
-    names
-        What to call each of them in an error.
+    whose
+        Ids of their objects, for errors.
 
     Returns
     -------
@@ -87,7 +87,7 @@ def geometries_of(rois: Sequence[StoredRoi], names: Sequence[str]) -> tuple[NDAr
             elif kind in CORNERS:
                 made[indices], exact[indices] = _of_corners(kind, chosen)
             else:
-                made[indices], exact[indices] = _of_wkb(chosen, [names[i] for i in indices])
+                made[indices], exact[indices] = _of_wkb(chosen, [f"object {whose[i]}" for i in indices])
     named = [i for i, roi in enumerate(rois) if roi.name is not None]
     exact[named] = False
     return made, exact
@@ -139,8 +139,8 @@ def _of_vertices(kind: Roi, rois: Sequence[StoredRoi]) -> tuple[NDArray[np.objec
     points[:, 1] = np.frombuffer(b"".join([roi.second for roi in rois]), dtype=">f4")
     least = {Roi.POLYGON: 3, Roi.POLYLINE: 2}.get(kind, 0)
     whole = counts >= least
-    finite = np.isfinite(points).all(axis=1)
-    if not (whole.all() and finite.all()):
+    if not (whole.all() and np.isfinite(points).all()):
+        finite = np.isfinite(points).all(axis=1)
         owner = np.repeat(np.arange(len(rois)), counts)
         whole[owner[~finite]] = False
         points, counts = _padded(points[finite], np.bincount(owner[finite], minlength=len(rois)), least)
