@@ -84,7 +84,7 @@ _CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
 def run(arguments: Sequence[str]) -> int:
     """Run the command line; returns the exit code: 0, 1 (usage, configuration), 2 (some slides failed), 130."""
     try:
-        result = app(list(arguments), standalone_mode=False)
+        result = app(list(arguments), prog_name="wsi-pipeline", standalone_mode=False)
     except _CommandLineError as error:
         error.show()  # type: ignore[attr-defined]
         return USAGE

@@ -31,17 +31,23 @@ def set_up_logging(*, verbose: bool) -> None:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     root = logging.getLogger("wsi_pipeline")
+    for old in root.handlers:
+        old.close()
     root.handlers[:] = [handler]
     root.setLevel(level)
     root.propagate = False
 
 
 def log_to(folder: Path) -> None:
-    """Also append to `folder`/wsi-pipeline.log: what happened when."""
+    """Also append to `folder`/wsi-pipeline.log: what happened when. Asked for twice, each line is kept once."""
+    path = (folder / "wsi-pipeline.log").absolute()
+    root = logging.getLogger("wsi_pipeline")
+    if any(isinstance(known, logging.FileHandler) and known.baseFilename == str(path) for known in root.handlers):
+        return
     folder.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(folder / "wsi-pipeline.log", encoding="utf-8")
+    handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
-    logging.getLogger("wsi_pipeline").addHandler(handler)
+    root.addHandler(handler)
 
 
 def print_json(value: Any) -> None:
