@@ -112,7 +112,7 @@ def chosen(cohort: Cohort, only: Sequence[str] | None) -> list[SlideRef]:
     unknown = [slide_id for slide_id in only if slide_id not in known]
     if unknown:
         raise ConfigError(f"--slides {unknown[0]}: there is no such slide; `wsi-pipeline slides` lists the ids")
-    return [known[slide_id] for slide_id in only]
+    return [known[slide_id] for slide_id in dict.fromkeys(only)]
 
 
 def _predict(
@@ -124,8 +124,7 @@ def _predict(
     limit: int | None,
     progress: Progress,
 ) -> None:
-    run_id = ledger.record.run_id
-    todo = [ref for ref in refs if not is_done(run.slide(ref.slide_id), ref, run_id)]
+    todo = [ref for ref in refs if not ledger.is_done(ref.slide_id)]
     if len(refs) > len(todo):
         logger.info("%d slides are done already", len(refs) - len(todo))
     todo = todo[:limit]
@@ -262,7 +261,9 @@ class Ledger:
                 state="queued", uri=ref.uri, name=ref.name, patient=ref.patient, site=ref.site, scanner=ref.scanner
             )
             old = known.get(ref.slide_id)
-            slides[ref.slide_id] = old if old is not None and old.state == "done" and old.uri == ref.uri else fresh
+            if old is not None and _stays(old, ref) and is_done(run.slide(ref.slide_id), ref, config, run_id):
+                fresh = old.model_copy(update={"patient": ref.patient, "site": ref.site, "scanner": ref.scanner})
+            slides[ref.slide_id] = fresh
         for problem in cohort.problems:
             key, number = problem.slide, 1
             while key in slides:
@@ -315,6 +316,14 @@ class Ledger:
         states = [record.state for record in self.record.slides.values()]
         reasons = {k: r.reason or "" for k, r in self.record.slides.items() if r.state == "failed"}
         return Outcome(states.count("done"), states.count("failed"), states.count("queued"), reasons)
+
+
+def _stays(old: SlideRecord, ref: SlideRef) -> bool:
+    """Whether the record of a slide still speaks of the same file, and of an mpp from the same place.
+
+    A run that was killed may have finished a slide and not have said so: such a slide is looked at again.
+    """
+    return old.state == "done" and old.uri == ref.uri and (old.mpp_source == "config") == (ref.mpp is not None)
 
 
 def _why(error: SlideError | StoreError) -> str:

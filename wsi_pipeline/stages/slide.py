@@ -107,13 +107,19 @@ def slide_key(run_id: str, slide_id: str, size: tuple[int, int], mpp: float) -> 
     return digest({"run": run_id, "slide": slide_id, "size": list(size), "mpp": mpp})
 
 
-def is_done(folder: SlideDir, ref: SlideRef, run_id: str) -> bool:
+def tiles_key(config: Config) -> str:
+    """What the review tiles depend on beside the recipe; they may change without a new run id."""
+    return digest({"tile_um": config.review.tile_um, "max_tiles": config.review.max_tiles})
+
+
+def is_done(folder: SlideDir, ref: SlideRef, config: Config, run_id: str) -> bool:
     """Whether the slide's results are there, whole, and made by this recipe at the mpp that is stated now."""
     if not folder.summary.exists():
         return False
     try:
         summary = read_json(folder.summary)
         same = summary["run_id"] == run_id and ref.mpp in (None, summary["mpp"])
+        same = same and summary["tiles_key"] == tiles_key(config)
         return bool(same and not summary["blocks"]["failed"])
     except (StoreError, KeyError, TypeError):
         return False
@@ -142,6 +148,7 @@ def finish_slide(
     with open_slide(prepared.ref) as slide:
         write_overview(folder.overview, slide, prepared.tissue, regions, card.colors)
     summary = summarise(prepared, store.blocks, regions, tiles, names, run_id)
+    summary["tiles_key"] = tiles_key(config)
     write_json(folder.summary, summary)
     return summary
 
