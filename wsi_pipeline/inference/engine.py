@@ -174,7 +174,7 @@ class Engine:
     def _forget(self) -> None:
         if self._cluster.in_process:
             registry.forget(self._session)
-        else:
+        elif self._cluster.client.status == "running":
             self._cluster.client.run(registry.forget, self._session, on_error="ignore")
 
     @property

@@ -111,7 +111,7 @@ class Round:
 
     def settle_down(self) -> None:
         """Let the blocks that are at work end and keep them; what was not begun is left for another call."""
-        if not self._sent:
+        if not self._sent or self._client.status != "running":
             return
         logger.info("stopping: blocks that are at work are finished first")
         session = self._means.session
@@ -120,8 +120,9 @@ class Round:
             while self._sent:
                 future = next(self._back)
                 sent = self._sent.pop(future)
-                if future.status == "finished":
-                    sent.work.settle(future.result())
+                outcome = _fetched(future)
+                if isinstance(outcome, RunOutcome):
+                    sent.work.settle(outcome)
         except StoreError as error:
             logger.error("%s", error)
         finally:
@@ -207,22 +208,21 @@ class Round:
         from distributed import KilledWorker
 
         work, name = sent.work, sent.work.job.ref.slide_id
-        error = None if future.status == "finished" else future.exception()
-        if error is None:
-            outcome: RunOutcome = future.result()
+        outcome = _fetched(future)
+        if isinstance(outcome, RunOutcome):
             self._pace.learn(outcome)
             work.settle(outcome)
-        elif isinstance(error, KilledWorker):
+        elif isinstance(outcome, KilledWorker):
             logger.warning("%s: a worker died with %d blocks; they are tried again", name, len(sent.blocks))
             work.lost(sent.blocks, "the worker died, and died again with nothing but this block", alone=sent.alone)
-        elif isinstance(error, CancelledError):
+        elif isinstance(outcome, CancelledError):
             self._sent.clear()
-            raise ClusterError("the dask scheduler went away; the same command goes on from here") from error
-        elif isinstance(error, (SlideError, StoreError, ModelError)):
-            raise error
+            raise ClusterError("the dask scheduler went away; the same command goes on from here") from outcome
+        elif isinstance(outcome, (SlideError, StoreError, ModelError)):
+            raise outcome
         else:
-            logger.warning("%s: %d blocks failed: %s", name, len(sent.blocks), error)
-            work.fault(sent.blocks, " ".join(str(error).split()) or type(error).__name__)
+            logger.warning("%s: %d blocks failed: %s", name, len(sent.blocks), outcome)
+            work.fault(sent.blocks, " ".join(str(outcome).split()) or type(outcome).__name__)
 
     def _tell(self, work: SlideWork) -> None:
         if self._on_progress is not None:
@@ -234,3 +234,18 @@ class Round:
             "%s: %d of %d blocks; seconds of all workers: model %.1f, reading %.1f (waited for: %.1f), writing %.1f",
             work.job.ref.slide_id, work.done, work.total, s.model, s.read, s.wait, s.write,
         )  # fmt: skip
+
+
+def _fetched(future: Future[RunOutcome]) -> RunOutcome | BaseException:
+    """What a task gave back, or why it did not: its own error, or that of the cluster."""
+    from distributed import KilledWorker
+
+    error: BaseException | None = future.exception()
+    if error is not None:
+        return error
+    try:
+        # The result lies on the worker still, which may have died since.
+        outcome: RunOutcome = future.result()
+    except (CancelledError, KilledWorker) as gone:
+        return gone
+    return outcome

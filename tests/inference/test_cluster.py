@@ -1,0 +1,139 @@
+"""Worker processes, on this machine and of a cluster that is there: same maps, and deaths that cost one block."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import dask
+import psutil
+import pytest
+from distributed import Client, LocalCluster
+
+from tests.inference.dying import Poison
+from tests.inference.make import BASELINE, make_job, make_slide, tree
+from wsi_pipeline.cohort import SlideRef
+from wsi_pipeline.errors import ClusterError
+from wsi_pipeline.inference import BlockState, Engine, EngineSettings, SlideResult, cluster
+from wsi_pipeline.inference.cluster import Cluster
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def ref(tmp_path_factory: pytest.TempPathFactory) -> SlideRef:
+    return make_slide(tmp_path_factory.mktemp("slide") / "slide.tif", 1800, 1500)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(ref: SlideRef, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    store = tmp_path_factory.mktemp("undisturbed") / "p.zarr"
+    assert predict(ref, store).complete
+    return tree(store)
+
+
+@pytest.fixture
+def scheduler() -> Iterator[LocalCluster]:
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0", memory_limit=0
+        ) as local,
+    ):
+        yield local
+
+
+def predict(ref: SlideRef, store: Path, **settings: object) -> SlideResult:
+    values = {"block": 256, "window": 384, **settings}
+    with Engine(BASELINE, EngineSettings(**values)) as engine:  # type: ignore[arg-type]
+        return next(engine.predict([make_job(ref, store)]))
+
+
+def test_worker_processes_give_the_bytes_of_one_process(
+    ref: SlideRef, undisturbed: dict[str, str], tmp_path: Path
+) -> None:
+    assert predict(ref, tmp_path / "p.zarr", workers=2).complete
+    assert tree(tmp_path / "p.zarr") == undisturbed
+
+
+def test_a_scheduler_that_is_there_is_used_and_left_as_it_was(
+    ref: SlideRef, undisturbed: dict[str, str], tmp_path: Path, scheduler: LocalCluster
+) -> None:
+    assert predict(ref, tmp_path / "p.zarr", scheduler=scheduler.scheduler_address).complete
+    assert tree(tmp_path / "p.zarr") == undisturbed
+    with Client(scheduler) as client:
+        assert client.submit(sum, [1, 2]).result() == 3
+
+
+def test_a_worker_that_is_killed_costs_nothing_but_time(
+    ref: SlideRef, undisturbed: dict[str, str], tmp_path: Path
+) -> None:
+    killed: list[int] = []
+
+    def kill(slide_id: str, done: int, total: int) -> None:
+        if done and not killed:
+            worker = next(p for p in psutil.Process().children(recursive=True) if "spawn_main" in " ".join(p.cmdline()))
+            killed.append(worker.pid)
+            os.kill(worker.pid, signal.SIGKILL)
+
+    with Engine(BASELINE, EngineSettings(block=256, window=384, workers=2)) as engine:
+        result = next(engine.predict([make_job(ref, tmp_path / "p.zarr")], kill))
+    assert killed
+    assert result.complete
+    assert tree(tmp_path / "p.zarr") == undisturbed
+
+
+@pytest.mark.parametrize("deaths", [2, 99])
+def test_only_a_block_that_kills_its_worker_alone_fails(
+    ref: SlideRef, undisturbed: dict[str, str], tmp_path: Path, scheduler: LocalCluster, deaths: int
+) -> None:
+    folder = tmp_path / "deaths"
+    folder.mkdir()
+    with Client(scheduler) as client:
+        # The middle of block 2,3: no halo of a neighbour reaches it.
+        client.register_plugin(Poison(3 * 256 + 128, 2 * 256 + 128, folder, deaths))
+        result = predict(ref, tmp_path / "p.zarr", scheduler=scheduler.scheduler_address)
+    if deaths == 2:
+        assert result.complete
+        assert tree(tmp_path / "p.zarr") == undisturbed
+    else:
+        assert set(result.causes) == {(2, 3)}
+        assert result.causes[2, 3] == "the worker died, and died again with nothing but this block"
+        assert result.store is not None
+        assert (result.store.blocks == BlockState.DONE).sum() == result.store.blocks.size - 1
+        assert len(list(folder.iterdir())) == 3
+
+
+def test_a_scheduler_that_goes_away_is_told_and_the_rest_can_be_done_later(
+    ref: SlideRef,
+    undisturbed: dict[str, str],
+    tmp_path: Path,
+    scheduler: LocalCluster,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cluster, "CONNECT_S", 2)
+
+    def leave(slide_id: str, done: int, total: int) -> None:
+        if done:
+            scheduler.close()
+
+    settings = EngineSettings(block=256, window=384, scheduler=scheduler.scheduler_address)
+    with pytest.raises(ClusterError, match="went away"), Engine(BASELINE, settings) as engine:
+        list(engine.predict([make_job(ref, tmp_path / "p.zarr")], leave))
+    assert predict(ref, tmp_path / "p.zarr").complete
+    assert tree(tmp_path / "p.zarr") == undisturbed
+
+
+def test_a_gpu_worker_counts_as_it_says_and_others_do_not() -> None:
+    options = {"processes": False, "dashboard_address": "127.0.0.1:0", "worker_dashboard_address": "127.0.0.1:0"}
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=4, resources={"GPU": 1}, **options) as local,
+        Client(local) as client,
+    ):
+        gpus = Cluster(client, in_process=False, threads=None)
+        assert gpus.has_gpus
+        assert gpus.slots(gpu=True, parallel=False) == 1
+        assert gpus.slots(gpu=False, parallel=False) == 2
+        assert gpus.slots(gpu=False, parallel=True) == 4

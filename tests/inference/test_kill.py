@@ -1,0 +1,111 @@
+"""Killed at any moment and started again: the bytes of a run that was left alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.inference.make import BASELINE, make_job, make_slide, make_unet, tree
+from wsi_pipeline.cohort import SlideRef
+from wsi_pipeline.inference import BlockState, Engine, EngineSettings, PredictionStore
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from tests.inference.make import make_job
+from wsi_pipeline.cohort import SlideRef
+from wsi_pipeline.inference import Engine, EngineSettings
+
+uri, store, model, limit = sys.argv[1:]
+if int(limit):
+    import resource
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
+ref = SlideRef(slide_id="slide", uri=uri, name="slide.tif")
+settings = EngineSettings(block=256, window=384, device="cpu", runtime="torch", precision="fp32")
+with Engine(model, settings) as engine:
+    for result in engine.predict([make_job(ref, Path(store))]):
+        print(result.error or "complete", flush=True)
+"""
+
+
+def start(ref: SlideRef, store: Path, model: str = BASELINE, limit: int = 0) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", PROGRAM, ref.uri, str(store), model, str(limit)]
+    root = Path(__file__).parents[2]
+    return subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": "."})
+
+
+def kill_when(process: subprocess.Popen[str], store: Path, files: int, delay: float = 0.0) -> bool:
+    """SIGKILL once the store has so many files; false when the program ended before."""
+    while process.poll() is None:
+        if sum(path.is_file() for path in store.rglob("*")) >= files:
+            time.sleep(delay)
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            return process.returncode == -signal.SIGKILL
+        time.sleep(0.001)
+    process.communicate()
+    return False
+
+
+@pytest.fixture(scope="module")
+def ref(tmp_path_factory: pytest.TempPathFactory) -> SlideRef:
+    return make_slide(tmp_path_factory.mktemp("slide") / "slide.tif", 1800, 1600)
+
+
+def test_a_run_that_is_killed_again_and_again_ends_in_the_bytes_of_one_left_alone(
+    ref: SlideRef, tmp_path: Path
+) -> None:
+    settings = EngineSettings(block=256, window=384)
+    for name in ("alone", "killed"):
+        if name == "killed":
+            # While the store is made, after the first blocks, in the middle.
+            kills = [kill_when(start(ref, tmp_path / name), tmp_path / name, files) for files in (2, 10, 40)]
+            assert all(kills)
+            assert (PredictionStore.open(tmp_path / name).blocks == BlockState.TODO).any()
+        with Engine(BASELINE, settings) as engine:
+            assert next(engine.predict([make_job(ref, tmp_path / name)])).complete
+    assert tree(tmp_path / "killed") == tree(tmp_path / "alone")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", range(6))
+def test_a_network_killed_at_any_moment_ends_in_the_same_bytes(tmp_path: Path, moment: int) -> None:
+    ref = make_slide(tmp_path / "slide.tif", 1000, 1000)
+    model = make_unet(tmp_path / "model")
+    assert start(ref, tmp_path / "alone", model).communicate()[0] == "complete\n"
+    kill_when(start(ref, tmp_path / "killed", model), tmp_path / "killed", 4 + 5 * moment, delay=0.02 * moment)
+    assert start(ref, tmp_path / "killed", model).communicate()[0] == "complete\n"
+    assert tree(tmp_path / "killed") == tree(tmp_path / "alone")
+
+
+def test_a_store_that_cannot_grow_is_named_and_goes_on_when_there_is_room(ref: SlideRef, tmp_path: Path) -> None:
+    # Room for the attributes, not for a block.
+    told = start(ref, tmp_path / "full", limit=4096).communicate()[0]
+    assert "full cannot be written: File too large" in told
+    assert not list((tmp_path / "full").rglob("*.partial"))
+    with Engine(BASELINE, EngineSettings(block=256, window=384)) as engine:
+        assert next(engine.predict([make_job(ref, tmp_path / "full")])).complete
+        assert next(engine.predict([make_job(ref, tmp_path / "alone")])).complete
+    assert tree(tmp_path / "full") == tree(tmp_path / "alone")
+
+
+def test_an_interrupt_from_the_keyboard_ends_the_program_and_keeps_what_is_done(ref: SlideRef, tmp_path: Path) -> None:
+    process = start(ref, tmp_path / "p")
+    while not list((tmp_path / "p").rglob("c/0/*/*")):
+        assert process.poll() is None
+        time.sleep(0.001)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode not in (0, -signal.SIGKILL)
+    store = PredictionStore.open(tmp_path / "p")
+    states = store.blocks
+    done = {(int(row), int(column)) for row, column in zip(*(states == BlockState.DONE).nonzero(), strict=True)}
+    shards = {tuple(map(int, path.parts[-2:])) for path in (tmp_path / "p" / "probability" / "c").glob("0/*/*")}
+    assert done
+    assert done == shards
