@@ -25,8 +25,8 @@ class Augmentation:
         Optical density added to or taken from all colours, at most.
     """
 
-    stain: float = 0.1
-    light: float = 0.02
+    stain: float = 0.05
+    light: float = 0.01
 
     def apply(
         self, image: NDArray[np.uint8], labels: NDArray[np.uint8], rng: np.random.Generator

@@ -55,10 +55,10 @@ class Recipe:
         Share of a batch that comes from old tiles, when fine-tuning and where there are such.
     """
 
-    crop: int = 128
+    crop: int = 96
     batch: int = 8
     channels: int = 16
-    rate: float = 3e-3
+    rate: float = 6e-3
     decay: float = 1e-2
     dice: float = 0.0
     smoothing: float = 0.0
@@ -74,8 +74,8 @@ def train(
     mpp: float,
     classes: Sequence[ClassSpec],
     name: str = "unet",
-    crop: int = 128,
-    batch: int = 8,
+    crop: int | None = None,
+    batch: int | None = None,
     seed: int = 0,
     init: Path | None = None,
     replay: Sequence[Tile] = (),
@@ -94,6 +94,8 @@ def train(
         Tiles to learn from, at `mpp`, labels in the order of `classes`.
     steps
         Training stops after so many, whatever the clock says.
+    crop, batch
+        Instead of the recipe's.
     init
         Folder of a model to go on from; it must have the same classes and mpp.
     replay
@@ -113,7 +115,8 @@ def train(
         Nothing to learn from, tiles smaller than a crop, another model's classes or mpp, or a loss that is no
         number any more.
     """
-    recipe = replace(recipe or Recipe(), crop=crop, batch=batch)
+    recipe = recipe or Recipe()
+    recipe = replace(recipe, crop=crop or recipe.crop, batch=batch or recipe.batch)
     background_of(classes)
     _check(samples, recipe.crop, steps)
     parent = None if init is None else _parent(init, classes, mpp)
