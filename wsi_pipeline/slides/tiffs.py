@@ -259,23 +259,34 @@ def tiled(base: TiffSlideReader, uri: str) -> TiledReader | TiffSlideReader:
     return TiledReader(base, levels, source)
 
 
+class _Listener(logging.Filter):
+    """Keeps to itself what tifffile logs in a thread that listens. Slides are opened in many threads at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.here = threading.local()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        found: list[str] | None = getattr(self.here, "found", None)
+        if found is None:
+            return True
+        text = record.getMessage()
+        if "invalid page offset" in text or "invalid offset to" in text:
+            found.append("is cut off: a level of its pyramid is missing (" + text.rsplit("> ", 1)[-1] + ")")
+        return False
+
+
+_listener = _Listener()
+# For good: taken on and off it could be missed by another thread that logs meanwhile.
+logging.getLogger("tifffile").addFilter(_listener)
+
+
 @contextmanager
 def damage_reports() -> Iterator[list[str]]:
-    """What tifffile only logs while the block runs: links to parts of the file that are not there."""
+    """What tifffile only logs while the block runs in this thread: links to parts of the file that are not there."""
     found: list[str] = []
-
-    class Listener(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            text = record.getMessage()
-            if "invalid page offset" in text or "invalid offset to" in text:
-                found.append("is cut off: a level of its pyramid is missing (" + text.rsplit("> ", 1)[-1] + ")")
-
-    log = logging.getLogger("tifffile")
-    listener = Listener(logging.WARNING)
-    propagate, log.propagate = log.propagate, False
-    log.addHandler(listener)
+    _listener.here.found = found
     try:
         yield found
     finally:
-        log.removeHandler(listener)
-        log.propagate = propagate
+        _listener.here.found = None
