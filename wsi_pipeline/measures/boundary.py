@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from shapely.geometry.base import BaseGeometry
 
-from wsi_pipeline.measures.overlap import polygons_of, region_of
+from wsi_pipeline.measures.overlap import polygons_of, region_of, same_outline
 
 Floats = NDArray[np.float64]
 
@@ -99,9 +99,11 @@ def compare_boundaries(
     step_um
         Arc length between samples; a quarter of the tolerance unless told.
     """
-    a, b = Outline.of(region_of(before)), Outline.of(region_of(after))
-    if not len(a.start) and not len(b.start):
-        return Boundaries()
+    region_a, region_b = region_of(before), region_of(after)
+    if same_outline(region_a, region_b):
+        length = float(region_a.length) * mpp
+        return Boundaries(length, length, length, length)
+    a, b = Outline.of(region_a), Outline.of(region_b)
     length_a, length_b = float(a.lengths.sum()), float(b.lengths.sum())
     if not len(a.start) or not len(b.start):
         return Boundaries(length_a * mpp, length_b * mpp, 0.0, 0.0, None, None, None, 0.0)
@@ -137,18 +139,21 @@ class Outline(NamedTuple):
 
     @classmethod
     def of(cls, region: BaseGeometry) -> Outline:
-        rings = np.atleast_1d(np.asarray(shapely.get_rings(polygons_of(region)), dtype=object))
-        points, owner = shapely.get_coordinates(rings, return_index=True)
+        points, owner = shapely.get_coordinates(shapely.get_rings(polygons_of(region)), return_index=True)
         same = owner[1:] == owner[:-1]
         start, end, ring = points[:-1][same], points[1:][same], owner[:-1][same]
         lengths = np.hypot(*(end - start).T)
         keep = lengths > 0
         start, end, lengths, ring = start[keep], end[keep], lengths[keep], ring[keep]
         previous = np.arange(len(ring)) - 1
-        if len(ring):
-            first = np.flatnonzero(np.r_[True, ring[1:] != ring[:-1]])
-            previous[first] = np.r_[first[1:], len(ring)] - 1
+        first = _firsts(ring)
+        previous[first] = np.append(first[1:], len(ring))[: len(first)] - 1
         return cls(start, end, lengths, ring, previous)
+
+
+def _firsts(ring: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Where each ring begins."""
+    return np.flatnonzero(np.diff(ring, prepend=-1))
 
 
 class Samples(NamedTuple):
@@ -167,7 +172,7 @@ def _distances(a: Outline, b: Outline, step: float) -> Samples:
     if not todo.size:
         return Samples(distance, weight)
     stations, owner = _stations(b, step)
-    tree = cKDTree(stations, balanced_tree=False)
+    tree = cKDTree(stations, balanced_tree=False, compact_nodes=False)
     for first in range(0, len(todo), _PIECE):
         some = todo[first : first + _PIECE]
         _, found = tree.query(points[some])
@@ -180,14 +185,14 @@ def _distances(a: Outline, b: Outline, step: float) -> Samples:
 
 def _samples(outline: Outline, step: float) -> tuple[Floats, Floats, NDArray[np.intp]]:
     """Points in the middle of equal arcs of each ring, the arcs' lengths, and the segment that each point lies on."""
-    starts = np.flatnonzero(np.r_[True, outline.ring[1:] != outline.ring[:-1]])
+    starts = _firsts(outline.ring)
     perimeter = np.add.reduceat(outline.lengths, starts)
     count = np.maximum(1, np.ceil(perimeter / step - 1e-9)).astype(np.intp)
     which = np.repeat(np.arange(len(starts)), count)
     within = np.arange(len(which)) - np.repeat(np.cumsum(count) - count, count)
     # Arc length from the start of the first ring on, so that one search finds every sample's segment.
     ends = np.cumsum(outline.lengths)
-    begin = np.r_[0.0, ends[:-1]]
+    begin = ends - outline.lengths
     at = begin[starts][which] + (within + 0.5) * (perimeter / count)[which]
     segment = np.minimum(np.searchsorted(ends, at), len(ends) - 1)
     share = np.clip((at - begin[segment]) / outline.lengths[segment], 0.0, 1.0)
