@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wsi_pipeline.cohort import SlideRef
 from wsi_pipeline.collect import CollectResult
 from wsi_pipeline.config import Config, load_config
-from wsi_pipeline.errors import ModelError
-from wsi_pipeline.files import write_text
+from wsi_pipeline.errors import ConfigError, ModelError
+from wsi_pipeline.files import read_json, sha256_bytes, write_json, write_text
 from wsi_pipeline.learning import AnnotatedSlide, tiles_of, train
 from wsi_pipeline.models import ClassSpec, ModelCard, load_card
 from wsi_pipeline.progress import LogProgress, Progress
@@ -28,7 +28,8 @@ from wsi_pipeline.stages.learn import compare_models, corrected_slides
 from wsi_pipeline.stages.lock import exclusive
 from wsi_pipeline.stages.predict import predict_cohort
 from wsi_pipeline.states import Source
-from wsi_pipeline.synthetic.camelyon import DemoCohort, DemoSlide, Role, build_cohort, slide_path
+from wsi_pipeline.synthetic.camelyon import PLANS, DemoCohort, DemoSlide, Role, build_cohort, slide_path
+from wsi_pipeline.synthetic.camelyon import VERSION as COHORT_VERSION
 from wsi_pipeline.synthetic.review import review_project
 from wsi_pipeline.synthetic.truth import COLORS, TUMOUR_CLASS
 
@@ -45,6 +46,27 @@ CLASSES = (
 # Left in the middle on purpose: a run in the middle of its review is what one mostly looks at.
 UNFINISHED = "lymph-07"
 
+# What the report says above everything else; an empty line begins a new paragraph.
+NOTES = """\
+This is the demo. Its slides are laid out from 20 real tiles (CAMELYON, CC0) with glass, pen and dust around them; each
+tile lies on one slide only. Neighbouring tile numbers may come from one patient, so the patients named here may not be
+independent, and the tiles' resolution is not stated and taken as 0.5 µm/px.
+
+The pathologist is a program that knows the tumour masks of the tiles and works through the project's files. Its
+corrections, times and costs are simulated.
+
+Twenty tiles show that every step works. They are far too few to say how good a model is.
+"""
+# Beside the comparison of the two models.
+COMPARISON_NOTES = (
+    "The held-out slides were never trained on nor corrected; their truth is the masks that people drew for CAMELYON.",
+    "The new model learned from simulated corrections, so its gain says nothing about corrections by people.",
+)
+
+# What the demo writes into its output, for the day when another version of it makes it anew.
+MADE = ("demo", "handout", "learning", "notes.txt", "project", "report", "review", "run.json", "slides")
+RECIPE = "demo/demo.json"
+
 CONFIG = f"""\
 # The demo's run. Each step can be called again: wsi-pipeline report CONFIG, collect, status, predict ...
 output: ..
@@ -60,6 +82,7 @@ handout:
   classes: [Stroma, Necrosis]
 learning:
   name: second
+  held_out: [{", ".join(plan.patient for plan in PLANS if plan.role is Role.HELD_OUT)}]
 costs:
   currency: EUR
   pathologist_per_hour: 120
@@ -95,20 +118,27 @@ class DemoOutcome:
 
     @property
     def lines(self) -> tuple[str, ...]:
+        old, new = self.decision.old_dice or 0.0, self.decision.new_dice or 0.0
         return (
             f"report   {self.run.report}",
             f"project  {self.run.project} (opens in QuPath)",
             f"config   {self.run.root / 'demo' / 'config.yaml'} (to call single steps again)",
             f"review   {self.collected.summary} - by a simulated pathologist",
-            f"models   {self.decision.reason}",
+            f"models   Dice on held-out slides: {old:.3f} before the corrections, {new:.3f} after",
+            f"         {self.decision.reason}",
         )
 
 
 def run_demo(output: Path, *, steps: DemoSteps | None = None, progress: Progress | None = None) -> DemoOutcome:
-    """Run the loop into the folder `output`; called again, it goes on where it was.
+    """Run the loop into the folder `output`; called again, it goes on where it was and changes nothing that is done.
+
+    What another version of the demo, or another recipe, left there is moved to `earlier-<n>/` beside it, never deleted:
+    somebody may have tried out QuPath on it.
 
     Raises
     ------
+    ConfigError
+        The folder holds a run that is not the demo's.
     RunLocked, StoreError
         Another process works there, or it cannot be written.
     """
@@ -116,9 +146,11 @@ def run_demo(output: Path, *, steps: DemoSteps | None = None, progress: Progress
     progress = progress or LogProgress()
     run = RunDir(output.absolute())
     with exclusive(run.lock):
+        _make_room(run, steps)
         cohort = build_cohort(run.root / "demo", seed=steps.seed)
-        write_text(cohort.folder / "config.yaml", CONFIG)
-        write_text(run.notes, NOTES)
+        if not (cohort.folder / "config.yaml").exists():
+            write_text(cohort.folder / "config.yaml", CONFIG)
+        write_text(run.root / "notes.txt", NOTES)
         tiles = _tiles([_annotated(cohort, slide) for slide in cohort.of(Role.TRAIN)], steps)
         _train(cohort.folder / "models" / "first", tiles, steps.first, steps.seed, progress)
     config = load_config(cohort.folder / "config.yaml")
@@ -129,6 +161,31 @@ def run_demo(output: Path, *, steps: DemoSteps | None = None, progress: Progress
     decision = _learn_again(config, cohort, tiles, steps, progress)
     write_report(run)
     return DemoOutcome(run, collected, decision)
+
+
+def _make_room(run: RunDir, steps: DemoSteps) -> None:
+    """Begin, go on, or move aside what another recipe made."""
+    recipe = {"schema": 1, "cohort": COHORT_VERSION, "config": CONFIG, **asdict(steps)}
+    path = run.root / RECIPE
+    if path.is_file():
+        if read_json(path) == recipe:
+            return
+        _move_aside(run.root)
+    elif run.run_json.exists() or run.project.exists():
+        raise ConfigError(f"{run.root} holds a run that is not the demo's; give another --output")
+    write_json(path, recipe)
+
+
+def _move_aside(root: Path) -> None:
+    number = 1
+    while (root / f"earlier-{number}").exists():
+        number += 1
+    target = root / f"earlier-{number}"
+    target.mkdir()
+    for name in MADE:
+        if (root / name).exists():
+            (root / name).rename(target / name)
+    logger.warning("another demo was here: it is in %s now", target)
 
 
 def _annotated(cohort: DemoCohort, slide: DemoSlide) -> AnnotatedSlide:
@@ -201,8 +258,23 @@ def _learn_again(
     run = RunDir(config.output)
     new = run.root / "learning" / "models" / "second"
     corrected = corrected_slides(config)
-    tiles = _tiles([*corrected.train, *corrected.held_out], steps)
+    tiles = _tiles(corrected.train, steps)
     first = cohort.folder / "models" / "first"
+    # Somebody may have gone on with the corrections in QuPath: then the model of before is not the right one.
+    lessons = {"corrections": _digest(run, [slide.ref.slide_id for slide in corrected.train])}
+    noted = cohort.folder / "learned_from.json"
+    if not noted.is_file() or read_json(noted) != lessons:
+        (new / "card.json").unlink(missing_ok=True)
     _train(new, tiles, steps.second, steps.seed, progress, init=first, replay=old_tiles)
-    held_out = [_annotated(cohort, slide) for slide in cohort.of(Role.HELD_OUT)]
-    return compare_models(config, str(new), held_out)
+    write_json(noted, lessons)
+    # Whatever rests on simulated corrections is simulated, though people drew the truth that it is judged by.
+    held_out = [replace(_annotated(cohort, slide), source=Source.SIMULATED) for slide in cohort.of(Role.HELD_OUT)]
+    decision = compare_models(config, str(new), held_out)
+    path = run.root / "learning" / "promotion.json"
+    write_json(path, {**read_json(path), "notes": list(COMPARISON_NOTES)})
+    return decision
+
+
+def _digest(run: RunDir, slide_ids: Sequence[str]) -> str:
+    """SHA-256 over the corrected annotations of these slides."""
+    return sha256_bytes(b"".join((run.review / "corrected" / f"{name}.geojson").read_bytes() for name in slide_ids))

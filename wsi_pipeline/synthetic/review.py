@@ -80,7 +80,6 @@ def review_project(
             )
             diary.now_ms += int(rng.uniform(20_000, 90_000))
         diary.write(folder)
-    project.save()
     return edits
 
 
@@ -140,6 +139,7 @@ def _save(
         count = project.save_objects(image, result.objects)
         logger.info("%s: %d objects, %d before", image.name, count, len(before))
     project.set_metadata(image, {META_STATE: str(state), META_SOURCE: str(Source.SIMULATED)})
+    project.save()
 
 
 def _tell(diary: Diary, act: Act, classes: Mapping[str, str | None]) -> None:
