@@ -93,6 +93,8 @@ def run(arguments: Sequence[str]) -> int:
             complain(line)
         return USAGE
     except (KeyboardInterrupt, typer.Abort):
+        result = INTERRUPTED
+    # typer itself turns Ctrl-C into this code, without a word.
+    if result == INTERRUPTED:
         stderr.print("interrupted; the same command goes on from here")
-        return INTERRUPTED
     return result if isinstance(result, int) else OK
