@@ -146,7 +146,7 @@ def run_demo(output: Path, *, steps: DemoSteps | None = None, progress: Progress
     progress = progress or LogProgress()
     run = RunDir(output.absolute())
     with exclusive(run.lock):
-        _make_room(run, steps)
+        make_room(run, steps)
         cohort = build_cohort(run.root / "demo", seed=steps.seed)
         if not (cohort.folder / "config.yaml").exists():
             write_text(cohort.folder / "config.yaml", CONFIG)
@@ -163,7 +163,7 @@ def run_demo(output: Path, *, steps: DemoSteps | None = None, progress: Progress
     return DemoOutcome(run, collected, decision)
 
 
-def _make_room(run: RunDir, steps: DemoSteps) -> None:
+def make_room(run: RunDir, steps: DemoSteps) -> None:
     """Begin, go on, or move aside what another recipe made."""
     recipe = {"schema": 1, "cohort": COHORT_VERSION, "config": CONFIG, **asdict(steps)}
     path = run.root / RECIPE

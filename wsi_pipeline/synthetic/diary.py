@@ -89,7 +89,7 @@ class Diary:
         """`count` brush strokes on one object, of which the last leaves it with `shape`."""
         final = shape_hash(shape)
         for number in range(count):
-            self.looks(2.2)
+            self.looks(3.0)
             last = number == count - 1
             text = final if last else hashlib.sha256(f"{final}{number}".encode()).hexdigest()[:16]
             event: dict[str, Any] = {"type": "edit", "image": self._image, "object": uuid, "hash": text}

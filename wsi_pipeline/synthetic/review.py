@@ -114,7 +114,8 @@ def _review_image(
     rng = np.random.default_rng([seed, zlib.crc32(slide_id.encode())])
     before = image.read_objects()
     diary.open(image.entry_id, sum(o.kind is Kind.ANNOTATION for o in before))
-    diary.looks(8.0)
+    # First the whole slide.
+    diary.looks(25.0)
     patience = UNFINISHED_ACTS if unfinished else None
     result = correct(before, truth, rng, habits=habits, class_name=class_name, patience=patience)
     classes = {o.uuid: o.path_class for o in before}
@@ -124,7 +125,7 @@ def _review_image(
             diary.saved()
     if not unfinished and rng.random() < 0.4:
         diary.away(float(rng.uniform(200, 900)))
-    diary.looks(5.0)
+    diary.looks(15.0)
     diary.saved()
     diary.close()
     _save(project, image, before, result, ImageState.IN_PROGRESS if unfinished else ImageState.REVIEWED)
@@ -145,7 +146,7 @@ def _save(
 def _tell(diary: Diary, act: Act, classes: Mapping[str, str | None]) -> None:
     """Write what an act looks like to the event log."""
     # Finding the place, and deciding.
-    diary.looks(3.0)
+    diary.looks(6.0)
     if act.did is Did.UNTOUCHED:
         return
     if act.did is Did.DELETED:
