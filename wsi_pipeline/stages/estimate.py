@@ -14,7 +14,7 @@ from wsi_pipeline.errors import SlideError
 from wsi_pipeline.models import load_card, load_segmenter
 from wsi_pipeline.progress import Progress
 from wsi_pipeline.slides import find_tissue, open_slide, working_downsample
-from wsi_pipeline.stages.predict import chosen, model_path_of
+from wsi_pipeline.stages.predict import check_classes, chosen, model_path_of
 from wsi_pipeline.tiling import CELL, working_size
 
 # The model is timed on this many windows of noise: what it sees does not change how long it takes.
@@ -59,6 +59,7 @@ def estimate(config: Config, *, limit: int | None, only: Sequence[str] | None, p
     """
     path = model_path_of(config)
     card = load_card(path)
+    check_classes(config, card)
     mpp = config.inference.mpp or card.mpp
     segmenter = load_segmenter(path, device=config.model.device, runtime=config.model.runtime)
     side = config.inference.window // card.stride * card.stride

@@ -23,7 +23,7 @@ from wsi_pipeline.states import Source
 
 logger = logging.getLogger(__name__)
 
-# One patient in four; see `is_held_out`.
+# One patient in four; see `held_out_groups`.
 HELD_OUT_SHARE = 0.25
 BACKGROUND = ClassSpec(name="Background", color=(200, 200, 200), background=True)
 
@@ -49,22 +49,27 @@ def corrected_slides(config: Config) -> Split:
         raise StoreError(f"there are no corrections in {run.review}; run `wsi-pipeline collect` first")
     metrics = read_json(run.metrics)
     refs = {ref.slide_id: ref for ref in load_cohort(config).slides}
-    sides: tuple[list[AnnotatedSlide], list[AnnotatedSlide]] = ([], [])
+    slides = []
     for slide_id, facts in sorted(metrics["slides"].items()):
         path = run.review / "corrected" / f"{slide_id}.geojson"
         if not facts["reviewed"] or slide_id not in refs or not path.exists():
             continue
-        slide = AnnotatedSlide(refs[slide_id], tuple(read_geojson(path)), source=Source(metrics["source"]))
-        sides[is_held_out(slide, config.learning.held_out)].append(slide)
-    return Split(tuple(sides[0]), tuple(sides[1]))
+        slides.append(AnnotatedSlide(refs[slide_id], tuple(read_geojson(path)), source=Source(metrics["source"])))
+    held_out = held_out_groups(slides, config.learning.held_out)
+    return Split(
+        train=tuple(slide for slide in slides if slide.group not in held_out),
+        held_out=tuple(slide for slide in slides if slide.group in held_out),
+    )
 
 
-def is_held_out(slide: AnnotatedSlide, named: Sequence[str]) -> bool:
-    """Whether a slide is kept for judging models: by name, else one patient in four by a hash of its name."""
+def held_out_groups(slides: Sequence[AnnotatedSlide], named: Sequence[str]) -> set[str]:
+    """The patients that are kept for judging models: those named, or of whom a slide is named, with all their slides.
+
+    Without names it is one patient in four by a hash, so that the choice stays when the cohort grows.
+    """
     if named:
-        return slide.group in named or slide.ref.slide_id in named
-    first = hashlib.sha256(slide.group.encode()).digest()[0]
-    return first < 256 * HELD_OUT_SHARE
+        return {slide.group for slide in slides if slide.group in named or slide.ref.slide_id in named}
+    return {slide.group for slide in slides if hashlib.sha256(slide.group.encode()).digest()[0] < 256 * HELD_OUT_SHARE}
 
 
 def learned_model(run: RunDir, name: str) -> Path:
@@ -88,6 +93,9 @@ def train_on_corrections(config: Config, progress: Callable[[int, int, float], N
             raise ConfigError("learning: no reviewed slide is left to learn from; review more, or hold out fewer")
         old = load_card(model_path_of(config))
         init = Path(model_path_of(config)) if old.architecture == "unet" else None
+        out = learned_model(run, settings.name)
+        if init is not None and out.resolve() == init.resolve():
+            raise ConfigError(f"learning.name: {out} is the model that is configured; give the new one another name")
         classes = old.classes if init else (BACKGROUND, *old.foreground)
         mpp = old.mpp if init else settings.mpp
         samples = tiles_of(
@@ -101,7 +109,7 @@ def train_on_corrections(config: Config, progress: Callable[[int, int, float], N
         logger.info("training on %d tiles of %d slides", len(samples), len(split.train))
         return train(
             samples,
-            out=learned_model(run, settings.name),
+            out=out,
             steps=settings.steps,
             mpp=mpp,
             classes=classes,

@@ -78,7 +78,7 @@ def predict_cohort(
     run = RunDir(config.output)
     model_path = model_path_of(config)
     card = load_card(model_path)
-    _check_classes(config, card)
+    check_classes(config, card)
     cohort = load_cohort(config)
     if not cohort.slides and not cohort.problems:
         raise ConfigError("the cohort is empty: `cohort.slides` matches nothing")
@@ -95,10 +95,11 @@ def model_path_of(config: Config) -> str:
     return path if path.startswith("baseline:") else str(config.resolve(path))
 
 
-def _check_classes(config: Config, card: ModelCard) -> None:
+def check_classes(config: Config, card: ModelCard) -> None:
+    """Raise `ConfigError` unless the model has just the classes that `model.classes` names, in whatever order."""
     wanted = config.model.classes
     found = [spec.name for spec in card.foreground]
-    if wanted is not None and list(wanted) != found:
+    if wanted is not None and set(wanted) != set(found):
         raise ConfigError(
             f"model.classes: the configuration wants {', '.join(wanted)}, the card of {card.name} has "
             f"{', '.join(found)}; take another model, or correct `model.classes`"
