@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import tracemalloc
+from contextlib import suppress
 from functools import cache
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -96,14 +101,37 @@ changes = st.tuples(
 )
 
 
+def changed_by(raw: bytes, changed: list[Change]) -> bytes:
+    made = bytearray(raw)
+    for where, new, instead in changed:
+        at = where % len(made)
+        made[at : at + instead] = new
+    return bytes(made)
+
+
 @settings(max_examples=400)
 @given(st.sampled_from([0, 1, 2]), st.lists(changes, min_size=1, max_size=3))
 def test_changed_bytes_give_a_file_or_the_one_error(base: int, changed: list[Change]) -> None:
-    raw = bytearray(bases()[base])
-    for where, new, instead in changed:
-        at = where % len(raw)
-        raw[at : at + instead] = new
-    check_damaged(bytes(raw))
+    check_damaged(changed_by(bases()[base], changed))
+
+
+@pytest.mark.slow
+@settings(max_examples=5_000)
+@given(st.sampled_from([0, 1, 2]), st.lists(changes, min_size=1, max_size=6))
+def test_thousands_of_changed_files_give_a_file_or_the_one_error(base: int, changed: list[Change]) -> None:
+    check_damaged(changed_by(bases()[base], changed))
+
+
+@pytest.mark.slow
+def test_coverage_guided_fuzzing_finds_nothing(tmp_path: Path) -> None:
+    pytest.importorskip("atheris")
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.qupath.native.fuzzing", "-runs=10000", "-max_len=20000", str(tmp_path)],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 @settings(max_examples=200)
@@ -131,13 +159,24 @@ def test_anything_behind_a_good_beginning_gives_the_one_error(noise: bytes, base
     check_damaged(raw[: cut % len(raw)] + noise)
 
 
+@settings(max_examples=60)
 @given(qpdatas(), st.lists(changes, min_size=1, max_size=2))
 def test_changed_bytes_in_arbitrary_files_give_a_file_or_the_one_error(data: QpData, changed: list[Change]) -> None:
-    raw = bytearray(write_qpdata(data))
-    for where, new, instead in changed:
-        at = where % len(raw)
-        raw[at : at + instead] = new
-    check_damaged(bytes(raw))
+    check_damaged(changed_by(write_qpdata(data), changed))
+
+
+@pytest.mark.parametrize("size", [b"\x7f\xff\xff\xff", b"\x00\xff\xff\xff", b"\xff\xff\xff\xff"])
+def test_lengths_that_the_file_does_not_have_take_no_memory(size: bytes) -> None:
+    """Counts of children, elements and characters that are as large as they can be."""
+    raw = bases()[2]
+    tracemalloc.start()
+    try:
+        for at in range(len(raw) - 600, len(raw) - 4, 11):
+            with suppress(QuPathFormatError):
+                read_qpdata(raw[:at] + size + raw[at + 4 :])
+        assert tracemalloc.get_traced_memory()[1] < 4_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_tower_of_objects_is_read_without_recursion() -> None:

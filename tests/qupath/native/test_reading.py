@@ -150,6 +150,18 @@ def test_ids_are_read_as_leniently_as_java_reads_them(text: str, key: str) -> No
     assert [o.uuid for o in read_qpdata(file_with(*alike, Made(text))).objects][-1] == key
 
 
+def test_metadata_in_lists_instead_of_arrays_are_read() -> None:
+    made = [Made(uid(i), texts={"k": "v"}).node() for i in range(2, 9)]
+    for node in made:
+        texts = node.content[2]
+        assert isinstance(texts, JavaObject)
+        texts.content[1:] = [array_list(part.values) for part in texts.content[1:]]  # type: ignore[union-attr, arg-type]
+    top = Made(uid(1), desc=d.ROOT).node()
+    top.content[4:] = [len(made).to_bytes(4, "big"), *made]
+    data = rewritten(file_of(JavaObject(d.HIERARCHY, [Part([top, None], [])])))
+    assert [o.metadata for o in data.objects] == [{"k": "v"}] * 7
+
+
 def test_a_key_without_value_is_kept() -> None:
     data = rewritten(file_with(Made(uid(2), texts={"a": None, "b": "x"})))
     assert data.objects[0].metadata == {"b": "x"}

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import shapely
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from shapely import affinity
@@ -52,7 +52,8 @@ def test_arbitrary_hierarchies_survive_writing_reading_and_writing(data: QpData)
     assert write_qpdata(back) == raw
 
 
-@given(qpdatas(40))
+@settings(max_examples=50)
+@given(qpdatas(30))
 def test_the_quick_reader_and_the_general_parser_agree(data: QpData) -> None:
     raw = write_qpdata(data)
     assert differences(read_qpdata(raw).objects, read_by(Pieces, raw).objects) == []

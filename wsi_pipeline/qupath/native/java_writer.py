@@ -45,7 +45,7 @@ def string(text: str) -> bytes:
     """A string as an element of its own."""
     raw = mutf8.encode(text)
     if len(raw) <= _UTF:
-        return struct.pack(">BH", Tag.STRING, len(raw)) + raw
+        return b"\x74" + len(raw).to_bytes(2, "big") + raw
     return struct.pack(">Bq", Tag.LONG_STRING, len(raw)) + raw
 
 

@@ -192,7 +192,9 @@ class LearnedPieces(Pieces):
         if len(made) < 3 or not isinstance(made[0], JavaObject) or len(made[0].content) != 3:
             return
         keys, values = made[0].content[1:]
-        if made[1] is not keys or made[2] is not values or not isinstance(keys, JavaArray):
+        if made[1] is not keys or made[2] is not values:
+            return
+        if not (isinstance(keys, JavaArray) and isinstance(values, JavaArray)):
             return
         inline = iter(made[3:])
         following = next(inline, None)
@@ -206,8 +208,11 @@ class LearnedPieces(Pieces):
             else:
                 size += _REF
         names = tuple(UUID_KEY if key == UUID_KEY else str(key) for key in keys.values)
-        if following is None and len(set(names)) == len(names) and UUID_KEY in names:
-            self._metadata.learn(java.data[start : java.pos - size], names)
+        run = java.data[start : java.pos - size]
+        # Texts may be written longer than they need to be: only what ends with the head of the values is one.
+        ends_well = run[-10:-8] == b"\x75\x71" and run[-4:] == len(names).to_bytes(4, "big")
+        if following is None and ends_well and len(set(names)) == len(names) and UUID_KEY in names:
+            self._metadata.learn(run, names)
 
     # ---- measurements ----
 
