@@ -46,6 +46,7 @@ class WsiEventLog {
     volatile boolean focused = true
     Thread worker
     Path file
+    Path home                        // the project folder that the file is in
     long seq = 0
     Object watched                   // the hierarchy that is listened to
     Object watchedData
@@ -151,6 +152,8 @@ class WsiEventLog {
     void enter(Object data) {
         watchedData = data
         if (data == null || marker() == null) return
+        // Another project was opened: its events belong into its own folder.
+        if (file != null && home != projectFolder()) { file = null; seq = 0 }
         entry = entryOf(data)
         if (entry == null) return
         watched = data.getHierarchy()
@@ -249,10 +252,11 @@ class WsiEventLog {
     void begin() {
         def mark = marker()
         if (mark == null) return
-        def rater = String.valueOf(mark.rater ?: System.getProperty('user.name')).replaceAll('[^A-Za-z0-9_-]', '_')
+        def rater = String.valueOf(mark.rater ?: System.getProperty('user.name'))
         def folder = projectFolder().resolve('events')
         Files.createDirectories(folder)
-        file = folder.resolve(rater + '-' + UUID.randomUUID() + '.jsonl')
+        file = folder.resolve(rater.replaceAll('[^A-Za-z0-9_-]', '_') + '-' + UUID.randomUUID() + '.jsonl')
+        home = projectFolder()
         append([
             schema : SCHEMA, type: 'header', seq: seq++, t: System.currentTimeMillis(),
             qupath : String.valueOf(GeneralTools.getVersion()), script: 'wsi_event_log 1',

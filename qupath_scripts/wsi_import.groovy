@@ -38,10 +38,11 @@ project.getImageList().each { entry ->
         def hierarchy = data.getHierarchy()
         def there = hierarchy.getFlattenedObjectList(null)
         int before = there.size()
-        // An unreadable file opens as an empty image: saving that would destroy what it held.
+        // An unreadable file opens as an empty image, and saving that would destroy what it held: where the image is
+        // empty, its file must be readable by itself. This throws when it is not.
         def stored = entry.getEntryPath().resolve('data.qpdata')
-        if (Files.exists(stored) && before <= 1 && Files.size(stored) > 20000)
-            throw new IllegalStateException('the image opens empty although its file is not: nothing was written')
+        if (Files.exists(stored) && before <= 1)
+            PathIO.readImageData(stored.toFile(), null, data.getServer(), java.awt.image.BufferedImage)
         def ids = there.collect { it.getID() } as Set
         def fresh = PathIO.readObjects(file).findAll { !ids.contains(it.getID()) }
         if (!fresh.isEmpty()) {

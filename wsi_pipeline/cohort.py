@@ -83,7 +83,13 @@ def name_of(uri: str) -> str:
     """The file name in a path or URL."""
     if not _HAS_SCHEME.match(uri):
         return Path(uri).name
-    return unquote(urlsplit(uri.rsplit("::", 1)[0]).path.rstrip("/").rsplit("/", 1)[-1]) or uri
+    part = urlsplit(_part_with_path(uri))
+    return unquote((part.netloc + part.path).rstrip("/").rsplit("/", 1)[-1]) or uri
+
+
+def _part_with_path(uri: str) -> str:
+    """The part of a chained URL that names the file inside."""
+    return next((part for part in uri.split("::") if "://" in part), uri)
 
 
 def _matches(pattern: str, config: Config, problems: list[SlideError]) -> Iterator[SlideRef]:
@@ -111,14 +117,16 @@ def _may_be_slide(path: Path) -> bool:
 def _remote(pattern: str, problems: list[SlideError]) -> Iterator[SlideRef]:
     import fsspec
 
-    if not glob.has_magic(pattern.split("::", 1)[0]):
+    # In a chain (`simplecache::s3://...`, `zip://*.tif::file.zip`) the first part with a path names the files.
+    if not glob.has_magic(_part_with_path(pattern)):
         yield _ref(pattern)
         return
     try:
         files = fsspec.open_files(pattern, mode="rb")
         urls = sorted(file.full_name if "://" in file.full_name else file.path for file in files)
-    except (OSError, ValueError, ImportError) as error:
-        problems.append(SlideNotFound(pattern, f"cannot be listed: {error}", "look at the URL and at your access"))
+    except Exception as error:  # noqa: BLE001 - stores raise errors of their own (credentials, network, quota)
+        cause = " ".join(str(error).split()) or type(error).__name__
+        problems.append(SlideNotFound(pattern, f"cannot be listed: {cause}", "look at the URL and at your access"))
         return
     if not urls:
         problems.append(SlideNotFound(pattern, "matches no object", "look at the URL"))
@@ -131,6 +139,8 @@ def _ref(uri: str) -> SlideRef:
 
 def _checked(ref: SlideRef, problems: list[SlideError]) -> SlideRef | None:
     """The reference, or None and a problem when there is nothing to open at a local path."""
+    # Under the name that people gave it: the manifest's id, else the file's.
+    label = ref.name if ref.slide_id == slide_id_of(ref.uri) else ref.slide_id
     if not ref.is_local:
         return ref
     path = Path(ref.uri)
@@ -140,7 +150,7 @@ def _checked(ref: SlideRef, problems: list[SlideError]) -> SlideRef | None:
         )
         return None
     if not path.exists():
-        problems.append(SlideNotFound(ref.name, f"there is no file {path}", "look at the path, or remove the slide"))
+        problems.append(SlideNotFound(label, f"there is no file {path}", "look at the path, or remove the slide"))
         return None
     return ref
 

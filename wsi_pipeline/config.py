@@ -57,6 +57,7 @@ class Model(Section):
     path: str
     device: str = "auto"
     runtime: Literal["auto", "torch", "openvino"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     classes: tuple[str, ...] | None = Field(
         default=None, description="classes that the model must have, so that a wrong card is found before the run"
     )
@@ -89,7 +90,7 @@ class Regions(Section):
     min_area_um2: NonNegative = 2_000.0
     min_hole_um2: NonNegative = 1_000.0
     simplify_um: NonNegative = 0.5
-    contour_downsample: Annotated[int, Field(ge=1, le=16)] = 2
+    contour_downsample: Literal[1, 2, 4, 8, 16] = 2
 
 
 class Review(Section):

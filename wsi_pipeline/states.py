@@ -11,6 +11,7 @@ META_BATCH = "wsi_batch"
 META_RATER = "wsi_rater"
 META_ARM = "wsi_arm"
 META_PRIORITY = "wsi_priority"
+META_FLAGS = "wsi_flags"
 META_SOURCE = "source"
 
 # A project folder that holds this file is ours: the scripts stay idle everywhere else.

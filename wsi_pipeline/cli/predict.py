@@ -27,7 +27,8 @@ def predict(
 
     Goes on where an earlier call ended; slides that are done are left alone.
     """
-    return _predict(_with(load_config(config), scheduler, workers), limit, slides)
+    code, _ = _predict(_with(load_config(config), scheduler, workers), limit, slides)
+    return code
 
 
 def run(
@@ -44,7 +45,9 @@ def run(
     settings = _with(load_config(config), scheduler, workers)
     if dry_run:
         return _estimate(settings, limit, slides)
-    code = _predict(settings, limit, slides)
+    code, done = _predict(settings, limit, slides)
+    if not done:
+        return code
     return max(code, hand_out(settings))
 
 
@@ -53,7 +56,8 @@ def _with(config: Config, scheduler: str | None, workers: int | None) -> Config:
     return config.model_copy(update={"inference": config.inference.model_copy(update=given)})
 
 
-def _predict(config: Config, limit: int | None, slides: list[str] | None) -> int:
+def _predict(config: Config, limit: int | None, slides: list[str] | None) -> tuple[int, int]:
+    """The exit code so far, and how many slides are done."""
     from wsi_pipeline.stages.predict import predict_cohort
 
     log_to_run(config.output)
@@ -62,7 +66,7 @@ def _predict(config: Config, limit: int | None, slides: list[str] | None) -> int
     say(f"{outcome.done} slides done, {outcome.failed} failed, {outcome.queued} left; see {config.output}")
     for slide_id, reason in outcome.reasons.items():
         say(f"  failed {slide_id}: {reason}")
-    return SOME_FAILED if outcome.failed else OK
+    return (SOME_FAILED if outcome.failed else OK), outcome.done
 
 
 def log_to_run(output: Path) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from wsi_pipeline.collect.matching import match
 from wsi_pipeline.collect.tables import Correction, Occasion, class_figures, count_changes, rows_of
-from wsi_pipeline.errors import WsiError
+from wsi_pipeline.errors import ProjectError, WsiError
 from wsi_pipeline.handout import HandedOutSlide, Plan, snapshot_of
 from wsi_pipeline.objects import Kind, PathObject
 from wsi_pipeline.qupath import Project, ProjectImage
@@ -55,10 +56,10 @@ def collect_image(
     except WsiError as error:
         return Alarm(slide.slide_id, f"cannot be read: {error}")
     state = state_of(image)
-    if lost_everything(before, after):
+    if lost_everything(before, after, reviewed=state.is_reviewed):
         return Alarm(
             slide.slide_id,
-            f"all {len(before)} objects that were handed out are gone, the review tiles too, as happens when QuPath "
+            f"all {len(before)} objects that were handed out are gone, as happens when QuPath "
             f"opens a damaged file as an empty image; restore data/{image.entry_id}/data.qpdata from history/, "
             "snapshots/ or a backup",
         )
@@ -82,9 +83,11 @@ def collect_image(
 
 def find_image(project: Project, slide: HandedOutSlide) -> ProjectImage | None:
     """The image of a slide: by its metadata, else by the entry that it was given at the handout."""
-    for image in project.images():
-        if image.metadata.get(META_SLIDE) == slide.slide_id:
-            return image
+    found = [image for image in project.images() if image.metadata.get(META_SLIDE) == slide.slide_id]
+    if len(found) > 1:
+        raise ProjectError(f"is in the project {len(found)} times; remove all but one image in QuPath")
+    if found:
+        return found[0]
     return next((image for image in project.images() if image.entry_id == slide.entry_id), None)
 
 
@@ -94,11 +97,13 @@ def state_of(image: ProjectImage) -> ImageState:
     return ImageState(word) if word in list(ImageState) else ImageState.IN_PROGRESS
 
 
-def lost_everything(before: list[PathObject], after: list[PathObject]) -> bool:
-    """Whether nothing at all is left of what was handed out.
+def lost_everything(before: Sequence[PathObject], after: Sequence[PathObject], *, reviewed: bool) -> bool:
+    """Whether nothing at all is left of what was handed out, whatever was drawn since.
 
-    Somebody who deletes every region leaves the review tiles, which are locked out of the brush's way; a few regions
-    without any tile may well be wrong altogether, and were then deleted on purpose.
+    Somebody who deletes every region leaves the review tiles, which no brush touches. Where no tile was handed out,
+    a few regions may all be wrong and deleted on purpose; many of them only when the image is said to be reviewed.
     """
-    many = len(before) > 3 or any(o.kind is Kind.TILE for o in before)
-    return many and not after
+    left = {o.uuid for o in before} & {o.uuid for o in after}
+    if left or not before:
+        return False
+    return any(o.kind is Kind.TILE for o in before) or (len(before) > 3 and not reviewed)

@@ -57,16 +57,19 @@ def collect(run: RunDir, review: Review, costs: Costs) -> CollectResult:
     problems: list[str] = []
     colors: dict[str, RGB] = {}
     for plan in plans:
-        found = _collect_batch(run, plan, review, colors)
-        images += (item for item in found if isinstance(item, CollectedImage))
-        alarms += (item for item in found if isinstance(item, Alarm))
+        for item in _collect_batch(run, plan, review, colors):
+            kept = _with_corrected(run, item, colors)
+            (images if isinstance(kept, CollectedImage) else alarms).append(kept)  # type: ignore[arg-type]
         batch_times, batch_problems = times_of(run, plan, review)
         times += batch_times
         problems += batch_problems
     for alarm in alarms:
         logger.error("%s", alarm)
     metrics = _metrics(run, review, costs, plans, images, times, [str(a) for a in alarms], problems)
-    _write(run, images, times, metrics, colors)
+    # metrics.json comes last, so that it never tells of files that are not there.
+    write_corrections(run.corrections, [row for image in images for row in image.rows])
+    write_times(run.time, times)
+    write_json(run.metrics, metrics)
     return CollectResult(metrics, tuple(str(alarm) for alarm in alarms))
 
 
@@ -78,6 +81,17 @@ def _collect_batch(run: RunDir, plan: Plan, review: Review, colors: dict[str, RG
         return [Alarm(slide.slide_id, f"its project cannot be opened: {error}") for slide in plan.slides]
     colors.update({c.name: c.color for c in project.path_classes if c.color is not None})
     return [collect_image(run, plan, slide, project, review.tolerance_um) for slide in plan.slides]
+
+
+def _with_corrected(run: RunDir, item: CollectedImage | Alarm, colors: dict[str, RGB]) -> CollectedImage | Alarm:
+    """Write the annotations as they are now; an image that cannot be written is left out with its reason."""
+    if isinstance(item, Alarm):
+        return item
+    try:
+        write_geojson(run.review / "corrected" / f"{item.slide.slide_id}.geojson", item.annotations, colors)
+    except WsiError as error:
+        return Alarm(item.slide.slide_id, f"its annotations cannot be kept: {error}")
+    return item
 
 
 def _metrics(
@@ -101,7 +115,7 @@ def _metrics(
     return {
         "schema": SCHEMA_VERSION,
         "run_id": next((s.run_id for plan in plans for s in plan.slides), None),
-        "source": str(_source(images)),
+        "source": str(_source(images, times)),
         "tolerance_um": review.tolerance_um,
         "slides": slides,
         "totals": {
@@ -116,7 +130,7 @@ def _metrics(
             active_s=sum(t.active_s for t in times) if times else None,
             reviewed_s=sum(t.active_s for t in timed) if timed else None,
             reviewed=len(timed),
-            source=_source(images),
+            source=_source(images, times),
         ),
         "saving": saving(),
         "alarms": list(alarms),
@@ -124,9 +138,10 @@ def _metrics(
     }
 
 
-def _source(images: Iterable[CollectedImage]) -> Source:
-    """Simulated as soon as one image is: what is mixed must never pass for measured."""
-    return Source.SIMULATED if any(image.source is Source.SIMULATED for image in images) else Source.MEASURED
+def _source(images: Iterable[CollectedImage], times: Iterable[ImageTime]) -> Source:
+    """Simulated as soon as one image or time is: what is mixed must never pass for measured."""
+    sources = {*(str(image.source) for image in images), *(time.source for time in times)}
+    return Source.SIMULATED if str(Source.SIMULATED) in sources else Source.MEASURED
 
 
 def _counts(images: Iterable[CollectedImage]) -> dict[str, int]:
@@ -159,18 +174,3 @@ def _time(times: Sequence[ImageTime], reviewed: Sequence[CollectedImage], review
         "slides": len(with_time),
         "coverage": len(with_time) / len(reviewed),
     }
-
-
-def _write(
-    run: RunDir,
-    images: Sequence[CollectedImage],
-    times: Sequence[ImageTime],
-    metrics: dict[str, Any],
-    colors: dict[str, RGB],
-) -> None:
-    """The folder `review/`; metrics.json comes last, so that it never tells of files that are not there."""
-    for image in images:
-        write_geojson(run.review / "corrected" / f"{image.slide.slide_id}.geojson", image.annotations, colors)
-    write_corrections(run.corrections, [row for image in images for row in image.rows])
-    write_times(run.time, times)
-    write_json(run.metrics, metrics)

@@ -44,9 +44,9 @@ class Correction:
     kept_um2: float
     removed_um2: float
     added_um2: float
-    iou: float
-    dice: float
-    surface_dice: float
+    iou: float | None
+    dice: float | None
+    surface_dice: float | None
     hd95_um: float | None
 
 
@@ -73,6 +73,8 @@ def _row(occasion: Occasion, pair: Pair, mpp: float, tolerance_um: float) -> Cor
     second = after.geometry if after else None
     areas = compare_areas(first, second, mpp)
     boundaries = compare_boundaries(first, second, mpp, tolerance_um=tolerance_um)
+    # Of a point or a line there is nothing to compare.
+    has_area = areas.before > 0 or areas.after > 0
     left_alone = "accepted" if occasion.reviewed else "not_seen"
     return Correction(
         **asdict(occasion),
@@ -87,10 +89,10 @@ def _row(occasion: Occasion, pair: Pair, mpp: float, tolerance_um: float) -> Cor
         kept_um2=areas.kept,
         removed_um2=areas.removed,
         added_um2=areas.added,
-        iou=areas.iou,
-        dice=areas.dice,
-        surface_dice=boundaries.surface_dice,
-        hd95_um=boundaries.hd95,
+        iou=areas.iou if has_area else None,
+        dice=areas.dice if has_area else None,
+        surface_dice=boundaries.surface_dice if has_area else None,
+        hd95_um=boundaries.hd95 if has_area else None,
     )
 
 

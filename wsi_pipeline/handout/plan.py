@@ -19,7 +19,11 @@ BATCH = "batch-1"
 
 
 class HandedOutSlide(BaseModel):
-    """One image of the batch. `snapshot` counts from the plan's folder, `sha256` is of that file."""
+    """One image of the batch. `snapshot` counts from the plan's folder, `sha256` is of that file.
+
+    `key` names what was handed out (recipe, mpp, objects). `complete` is false while the project is being written, and
+    `previous` then is what the project still holds: a call that was killed is taken up from there.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -32,9 +36,12 @@ class HandedOutSlide(BaseModel):
     mpp: float
     patient: str | None = None
     run_id: str
+    key: str
     snapshot: str
     sha256: str
     objects: int
+    complete: bool = True
+    previous: HandedOutSlide | None = None
 
 
 class Plan(BaseModel):
@@ -88,13 +95,13 @@ def read_plans(run: RunDir) -> list[Plan]:
 
 
 def write_snapshot(
-    run: RunDir, batch: str, slide_id: str, run_id: str, objects: Sequence[PathObject], colors: dict[str, RGB]
+    run: RunDir, batch: str, slide_id: str, key: str, objects: Sequence[PathObject], colors: dict[str, RGB]
 ) -> tuple[str, str]:
     """Write what is handed out of one slide (level-0 px); returns the file's name and SHA-256.
 
-    The name holds the recipe, so that a new model's handout never replaces an older snapshot.
+    The name holds the key of the handout, so that a later one never replaces an older snapshot.
     """
-    name = f"snapshot/{slide_id}.{run_id}.geojson"
+    name = f"snapshot/{slide_id}.{key}.geojson"
     path = plan_path(run, batch).parent / name
     write_geojson(path, objects, colors)
     return name, sha256_file(path)

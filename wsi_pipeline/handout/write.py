@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from wsi_pipeline.config import Handout
 from wsi_pipeline.errors import ProjectError, WsiError
-from wsi_pipeline.files import write_json, write_text
+from wsi_pipeline.files import sha256_bytes, write_json, write_text
 from wsi_pipeline.handout.budget import over_budget
 from wsi_pipeline.handout.keycard import KEY_CARD
 from wsi_pipeline.handout.plan import (
@@ -36,6 +36,7 @@ from wsi_pipeline.states import (
     MARKER,
     META_ARM,
     META_BATCH,
+    META_FLAGS,
     META_PRIORITY,
     META_RATER,
     META_SLIDE,
@@ -69,6 +70,13 @@ class HandoutSlide:
     run_id: str
     objects: Sequence[PathObject]
     thumbnail: NDArray[np.uint8] | None
+    flags: Sequence[str] = ()
+
+    @property
+    def key(self) -> str:
+        """Sixteen hex digits of what is handed out: recipe, resolution and objects."""
+        parts = (self.run_id, repr(self.mpp), *sorted(o.uuid for o in self.objects))
+        return sha256_bytes("\n".join(parts).encode())[:16]
 
 
 @dataclass(slots=True)
@@ -108,6 +116,8 @@ def hand_out(
         except WsiError as error:
             logger.error("%s: %s", slide.slide_id, error)
             result.problems.append(f"{slide.slide_id}: {error}")
+            # What was recorded before it went wrong is on disk, and must not be forgotten by the next slide.
+            plan = _plan(run, settings)
     project.save()
     _companions(run, plan)
     result.images = len(project.images())
@@ -157,9 +167,10 @@ def _hand_out_slide(
     uri = seen_by_the_rater(slide.uri, settings.slide_uris)
     result.warnings += [f"{slide.slide_id}: {text}" for text in over_budget(slide.objects)]
     image = _image_of(project, plan, slide)
-    before = plan.slide(slide.slide_id)
+    known = plan.slide(slide.slide_id)
     if image is None:
-        plan = _record(run, plan, slide, uri, slide.objects, None, colors)
+        known = _entry(run, plan, slide, uri, slide.objects, colors, complete=False)
+        plan = _keep(run, plan, known)
         image = project.add_image(
             uri,
             slide.name,
@@ -174,76 +185,105 @@ def _hand_out_slide(
         )
         # The slide is in the project from here on, even if something later in the batch goes wrong.
         project.save()
-        project.add_objects(image, slide.objects)
         result.added += 1
-        plan = _record(run, plan, slide, uri, slide.objects, image.entry_id, colors)
-    elif before is not None and before.run_id != slide.run_id:
-        plan = _renew(run, plan, project, image, slide, before, colors, result)
-    else:
-        # A call that was killed between the image and its objects left some out.
-        handed = snapshot_of(run, plan, before) if before is not None else list(slide.objects)
-        if _never_opened(image) and not image.read_objects():
-            project.add_objects(image, handed)
+    if known is None:
+        raise ProjectError("is in the project, but not in the plan; restore plan.json from a backup")
+    if known.complete and known.key != slide.key:
+        known = _renewed(run, plan, image, slide, known, colors, result)
+        plan = _keep(run, plan, known)
+    if not known.complete:
+        _write_objects(run, plan, project, image, slide, known, result)
+        plan = _keep(
+            run, plan, known.model_copy(update={"entry_id": image.entry_id, "complete": True, "previous": None})
+        )
     _check_frame(image, slide)
     result.objects += len(image.read_objects())
     return plan
 
 
-def _record(
-    run: RunDir,
-    plan: Plan,
-    slide: HandoutSlide,
-    uri: str,
-    objects: Sequence[PathObject],
-    entry_id: int | None,
-    colors: dict[str, RGB],
-) -> Plan:
-    name, sha256 = write_snapshot(run, plan.batch, slide.slide_id, slide.run_id, objects, colors)
-    plan = plan.with_slide(
-        HandedOutSlide(
-            slide_id=slide.slide_id,
-            name=slide.name,
-            uri=uri,
-            entry_id=entry_id,
-            width=slide.size[0],
-            height=slide.size[1],
-            mpp=slide.mpp,
-            patient=slide.patient,
-            run_id=slide.run_id,
-            snapshot=name,
-            sha256=sha256,
-            objects=len(objects),
-        )
-    )
-    write_plan(run, plan)
-    return plan
-
-
-def _renew(
+def _write_objects(
     run: RunDir,
     plan: Plan,
     project: Project,
     image: ProjectImage,
     slide: HandoutSlide,
-    before: HandedOutSlide,
-    colors: dict[str, RGB],
+    known: HandedOutSlide,
     result: HandoutResult,
-) -> Plan:
-    """Put a newer model's predictions where nobody has worked yet."""
-    if _state(image).is_reviewed:
-        result.warnings.append(f"{slide.slide_id}: is reviewed already, keeps what the older model predicted")
-        return plan
-    old = snapshot_of(run, plan, before)
-    change = plan_replacement(image.read_objects(), before.run_id, slide.objects, old)
-    # What goes leaves the snapshot with it; what a person touched or deleted stays there, to be compared with.
-    snapshot = [o for o in old if o.uuid not in change.going]
-    snapshot += [o for o in change.new if o.uuid not in {s.uuid for s in snapshot}]
-    plan = _record(run, plan, slide, before.uri, snapshot, image.entry_id, colors)
-    done = project.replace_run_objects(image, before.run_id, slide.objects, old)
+) -> None:
+    """Bring the objects into the project; done twice after a kill, it does nothing twice."""
+    if known.previous is None:
+        project.add_objects(image, snapshot_of(run, plan, known))
+        return
+    old = snapshot_of(run, plan, known.previous)
+    done = project.replace_run_objects(image, known.previous.run_id, slide.objects, old)
     result.replaced += done.replaced
     if done.kept:
         result.warnings.append(f"{slide.slide_id}: {done.kept} predictions that a person touched were kept")
+
+
+def _entry(
+    run: RunDir,
+    plan: Plan,
+    slide: HandoutSlide,
+    uri: str,
+    objects: Sequence[PathObject],
+    colors: dict[str, RGB],
+    *,
+    complete: bool,
+    previous: HandedOutSlide | None = None,
+) -> HandedOutSlide:
+    """Write the snapshot, and say what the plan has to know of it."""
+    name, sha256 = write_snapshot(run, plan.batch, slide.slide_id, slide.key, objects, colors)
+    return HandedOutSlide(
+        slide_id=slide.slide_id,
+        name=slide.name,
+        uri=uri,
+        entry_id=previous.entry_id if previous else None,
+        width=slide.size[0],
+        height=slide.size[1],
+        mpp=slide.mpp,
+        patient=slide.patient,
+        run_id=slide.run_id,
+        key=slide.key,
+        snapshot=name,
+        sha256=sha256,
+        objects=len(objects),
+        complete=complete,
+        previous=previous,
+    )
+
+
+def _keep(run: RunDir, plan: Plan, entry: HandedOutSlide) -> Plan:
+    plan = plan.with_slide(entry)
+    write_plan(run, plan)
     return plan
+
+
+def _renewed(
+    run: RunDir,
+    plan: Plan,
+    image: ProjectImage,
+    slide: HandoutSlide,
+    known: HandedOutSlide,
+    colors: dict[str, RGB],
+    result: HandoutResult,
+) -> HandedOutSlide:
+    """What is to be handed out now that predictions changed; as before where somebody has reviewed already."""
+    if known.mpp != slide.mpp:
+        raise ProjectError(
+            f"was handed out with {known.mpp:g} µm/px and has {slide.mpp:g} now; QuPath would keep the old "
+            "calibration: hand out into a new `output`"
+        )
+    if _state(image).is_reviewed:
+        result.warnings.append(f"{slide.slide_id}: is reviewed already, keeps what was handed out before")
+        return known
+    old = snapshot_of(run, plan, known)
+    change = plan_replacement(image.read_objects(), known.run_id, slide.objects, old)
+    # What goes leaves the snapshot with it; what a person touched or deleted stays there, to be compared with.
+    snapshot = [o for o in old if o.uuid not in change.going]
+    present = {o.uuid for o in snapshot}
+    snapshot += [o for o in change.new if o.uuid not in present]
+    return _entry(run, plan, slide, known.uri, snapshot, colors, complete=False, previous=known)
 
 
 def _image_of(project: Project, plan: Plan, slide: HandoutSlide) -> ProjectImage | None:
@@ -258,7 +298,9 @@ def _image_of(project: Project, plan: Plan, slide: HandoutSlide) -> ProjectImage
 
 def _metadata(plan: Plan, slide: HandoutSlide, order: int) -> dict[str, str]:
     flagged = sum(o.kind is Kind.TILE for o in slide.objects)
+    words = {META_FLAGS: "; ".join(slide.flags)} if slide.flags else {}
     return {
+        **words,
         META_SLIDE: slide.slide_id,
         META_STATE: str(ImageState.TODO),
         META_BATCH: plan.batch,
@@ -272,10 +314,6 @@ def _metadata(plan: Plan, slide: HandoutSlide, order: int) -> dict[str, str]:
 def _state(image: ProjectImage) -> ImageState:
     text = image.metadata.get(META_STATE, "")
     return ImageState(text) if text in list(ImageState) else ImageState.IN_PROGRESS
-
-
-def _never_opened(image: ProjectImage) -> bool:
-    return image.metadata.get(META_STATE) == ImageState.TODO
 
 
 def _check_frame(image: ProjectImage, slide: HandoutSlide) -> None:

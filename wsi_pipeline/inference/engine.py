@@ -65,6 +65,7 @@ class EngineSettings:
             retries=inference.retries,
             device=model.device,
             runtime=model.runtime,
+            precision=model.precision,
         )
 
 

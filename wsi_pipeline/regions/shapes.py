@@ -57,14 +57,20 @@ def _mended(polygons: Polygons) -> Polygons:
 
 
 def fill_small_holes(polygons: Polygons, min_area: float) -> Polygons:
-    """Remove the holes below `min_area` (px²) from each polygon."""
+    """Remove the holes below `min_area` (px²) from each polygon; what lay inside of such a hole goes with it."""
     result = polygons.copy()
+    filled = []
     for i in np.flatnonzero(shapely.get_num_interior_rings(polygons) > 0):
         polygon: Polygon = polygons[i]
         holes = [ring for ring in polygon.interiors if _area(ring) >= min_area]
         if len(holes) < len(polygon.interiors):
             result[i] = Polygon(polygon.exterior, holes)
-    return result
+            filled += [Polygon(ring) for ring in polygon.interiors if _area(ring) < min_area]
+    if not filled:
+        return result
+    inside, _ = shapely.STRtree(filled).query(result, predicate="covered_by")
+    outside: Polygons = np.delete(result, np.unique(inside))
+    return outside
 
 
 def _area(ring: LinearRing) -> float:

@@ -113,7 +113,7 @@ def _tiles_of_row(source: ProbabilityMap, tissue: TissueMask, top: int, side: in
     if not count.any():
         return []
     per_class = [source.read(c, stripe) for c in range(channels)]
-    predicted = sums(np.maximum.reduce(per_class) > level)
+    predicted = sums((np.maximum.reduce(per_class) > level) & on_tissue)
     probability = [sums(p * on_tissue) for p in per_class]
     entropy = sums(source.uncertainty(stripe) * on_tissue)
     tiles = []

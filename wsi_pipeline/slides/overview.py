@@ -10,7 +10,6 @@ import shapely
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
-from shapely.geometry.base import BaseGeometry
 
 from wsi_pipeline.files import atomic
 from wsi_pipeline.objects import RGB, Kind, PathObject
@@ -52,18 +51,19 @@ def draw_overview(
     """As `write_overview`, on a thumbnail of a slide whose longer side has `longer_side` level-0 px."""
     scale = longer_side / max(thumbnail.shape[:2])
     base = Image.fromarray(_with_tissue(thumbnail, tissue))
-    tint = Image.new("RGBA", base.size, (0, 0, 0, 0))
-    drawing = ImageDraw.Draw(tint)
+    picture = base.convert("RGBA")
     for item in objects:
         if item.geometry is None:
             continue
         color = colors.get(item.path_class or "", item.color or (90, 90, 90))
         if item.kind is Kind.ANNOTATION:
-            _fill(drawing, item.geometry, scale, color)
+            for polygon in shapely.get_parts(item.geometry):
+                if isinstance(polygon, shapely.Polygon):
+                    _fill(picture, polygon, scale, color)
         elif item.kind is Kind.TILE:
             x, y, right, bottom = (float(v) / scale for v in item.geometry.bounds)
-            drawing.rectangle((x, y, right, bottom), outline=(*TILE_COLOR, 255), width=2)
-    picture = Image.alpha_composite(base.convert("RGBA"), tint).convert("RGB")
+            ImageDraw.Draw(picture).rectangle((x, y, right, bottom), outline=(*TILE_COLOR, 255), width=2)
+    picture = picture.convert("RGB")
     _scale_bar(picture, mpp * scale)
     return picture
 
@@ -77,18 +77,25 @@ def _with_tissue(thumbnail: NDArray[np.uint8], tissue: TissueMask) -> NDArray[np
     return out
 
 
-def _fill(drawing: ImageDraw.ImageDraw, geometry: BaseGeometry, scale: float, color: RGB) -> None:
-    for polygon in shapely.get_parts(geometry):
-        if not isinstance(polygon, shapely.Polygon):
-            continue
-        rings = [
-            [(x / scale, y / scale) for x, y, *_ in ring.coords] for ring in (polygon.exterior, *polygon.interiors)
-        ]
-        drawing.polygon(rings[0], fill=(*color, round(255 * TINT)))
-        for hole in rings[1:]:
-            drawing.polygon(hole, fill=(0, 0, 0, 0))
-        for ring in rings:
-            drawing.line(ring, fill=(*color, 255), width=2, joint="curve")
+def _fill(picture: Image.Image, polygon: shapely.Polygon, scale: float, color: RGB) -> None:
+    """Tint and outline one polygon, on a layer of its own size: its holes must not rub out what lies in them."""
+    x, y, right, bottom = (v / scale for v in polygon.bounds)
+    left, top = max(0, int(x) - 3), max(0, int(y) - 3)
+    size = (min(int(right) + 4, picture.width) - left, min(int(bottom) + 4, picture.height) - top)
+    if min(size) <= 0:
+        return
+    layer = Image.new("RGBA", size, (0, 0, 0, 0))
+    drawing = ImageDraw.Draw(layer)
+    rings = [
+        [(px / scale - left, py / scale - top) for px, py, *_ in ring.coords]
+        for ring in (polygon.exterior, *polygon.interiors)
+    ]
+    drawing.polygon(rings[0], fill=(*color, round(255 * TINT)))
+    for hole in rings[1:]:
+        drawing.polygon(hole, fill=(0, 0, 0, 0))
+    for ring in rings:
+        drawing.line(ring, fill=(*color, 255), width=2, joint="curve")
+    picture.alpha_composite(layer, (left, top))
 
 
 def _scale_bar(picture: Image.Image, mpp: float) -> None:

@@ -28,8 +28,8 @@ OVERVIEW_MPP = 100.0
 NEAR_ENOUGH = 0.02
 # The finest level may be coarser than the model's resolution by this factor, not more.
 TOO_COARSE = 2.0
-# A reduced picture is made from strips of at most this many pixels.
-STRIP_PIXELS = 16 * 2**20
+# A reduced picture is made from strips of at most about this many pixels.
+STRIP_PIXELS = 32 * 2**20
 
 
 class Slide:
@@ -84,7 +84,13 @@ class Slide:
         ratio = downsample / level.downsample
         if abs(ratio - 1) < 1e-6:
             return self._padded(level, bounds)
-        return shrink(self._padded(level, source_of(bounds, ratio)), bounds, ratio)
+        rows = max(1, int(STRIP_PIXELS / (bounds.width * ratio * ratio)))
+        strips = (
+            Bounds(bounds.x, top, bounds.right, min(top + rows, bounds.bottom))
+            for top in range(bounds.y, bounds.bottom, rows)
+        )
+        parts = [shrink(self._padded(level, source_of(strip, ratio)), strip, ratio) for strip in strips]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def thumbnail(self, max_side: int) -> RGBImage:
         """The whole slide, its longer side at most `max_side` px; memory does not grow with the slide."""

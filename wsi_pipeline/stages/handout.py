@@ -49,6 +49,8 @@ def hand_out_run(config: Config, *, progress: Progress | None = None) -> Handout
                 slides.append(_ready(run, record, slide_id, slide))
             except WsiError as error:
                 problems.append(str(error))
+            except (OSError, ValueError, KeyError) as error:
+                problems.append(f"{slide_id}: its results cannot be read ({error}); run `wsi-pipeline predict` again")
             progress.finish(slide_id, "read")
         classes = [PathClass(c["name"], tuple(c["color"])) for c in record.model["classes"]]
         result = hand_out(run, config.handout, classes, slides)
@@ -59,6 +61,7 @@ def hand_out_run(config: Config, *, progress: Progress | None = None) -> Handout
 
 def _ready(run: RunDir, record: RunRecord, slide_id: str, slide: SlideRecord) -> HandoutSlide:
     folder = run.slide(slide_id)
+    summary = read_json(folder.summary)
     ref = SlideRef(slide_id, slide.uri, slide.name, mpp=slide.mpp if slide.mpp_source == "config" else None)
     with open_slide(ref) as opened:
         levels, crop, size = opened.levels, opened.crop, opened.size
@@ -71,7 +74,7 @@ def _ready(run: RunDir, record: RunRecord, slide_id: str, slide: SlideRecord) ->
         name=slide.name if _is_unique(record, slide.name) else f"{slide.name} ({slide_id})",
         uri=slide.uri,
         size=size,
-        mpp=slide.mpp or read_json(folder.summary)["mpp"],
+        mpp=slide.mpp or summary["mpp"],
         mpp_source=slide.mpp_source or "file",
         levels=levels,
         crop=crop,
@@ -79,6 +82,7 @@ def _ready(run: RunDir, record: RunRecord, slide_id: str, slide: SlideRecord) ->
         run_id=record.run_id,
         objects=[*regions, *tiles],
         thumbnail=thumbnail,
+        flags=summary["flags"],
     )
 
 

@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 import shapely
+import shapely.errors
 from numpy.typing import NDArray
 from PIL import Image
 
 from wsi_pipeline.cohort import SlideRef
 from wsi_pipeline.config import Config
-from wsi_pipeline.errors import StoreError
+from wsi_pipeline.errors import StoreError, WsiError
 from wsi_pipeline.files import read_json, write_bytes, write_json
 from wsi_pipeline.inference import BlockState, PredictionStore, SlideJob
 from wsi_pipeline.inference.slide_work import map_info
@@ -114,7 +115,8 @@ def tiles_key(config: Config) -> str:
 
 def is_done(folder: SlideDir, ref: SlideRef, config: Config, run_id: str) -> bool:
     """Whether the slide's results are there, whole, and made by this recipe at the mpp that is stated now."""
-    if not folder.summary.exists():
+    files = (folder.summary, folder.regions, folder.tiles, folder.overview, folder.thumbnail, folder.tissue)
+    if not all(file.exists() for file in files):
         return False
     try:
         summary = read_json(folder.summary)
@@ -128,7 +130,24 @@ def is_done(folder: SlideDir, ref: SlideRef, config: Config, run_id: str) -> boo
 def finish_slide(
     prepared: PreparedSlide, store: PredictionStore, config: Config, card: ModelCard, run_id: str, folder: SlideDir
 ) -> dict[str, Any]:
-    """Polygons, review tiles, overview and summary of a slide whose map is there; returns the summary."""
+    """Polygons, review tiles, overview and summary of a slide whose map is there; returns the summary.
+
+    Raises
+    ------
+    SlideError, StoreError
+        The slide, its map or its folder cannot be used, or its polygons defeat the geometry library.
+    """
+    try:
+        return _finish(prepared, store, config, card, run_id, folder)
+    except (shapely.errors.ShapelyError, ArithmeticError, MemoryError, ValueError, OSError) as error:
+        if isinstance(error, WsiError):
+            raise
+        raise StoreError(f"{prepared.ref.slide_id}: its regions cannot be made: {error}") from error
+
+
+def _finish(
+    prepared: PreparedSlide, store: PredictionStore, config: Config, card: ModelCard, run_id: str, folder: SlideDir
+) -> dict[str, Any]:
     slide_id = prepared.ref.slide_id
     names = [spec.name for spec in card.foreground]
     regions = extract_regions(
