@@ -116,8 +116,8 @@ def compare_boundaries(
     return Boundaries(
         length_before=length_a * mpp,
         length_after=length_b * mpp,
-        near_before=float(from_a.weight[from_a.distance <= reach].sum()) * mpp,
-        near_after=float(from_b.weight[from_b.distance <= reach].sum()) * mpp,
+        near_before=from_a.share_within(reach) * length_a * mpp,
+        near_after=from_b.share_within(reach) * length_b * mpp,
         hd=float(max(from_a.distance.max(), from_b.distance.max())) * mpp,
         hd95=max(_quantile(from_a), _quantile(from_b)) * mpp,
         assd=float(mean) * mpp,
@@ -161,6 +161,10 @@ class Samples(NamedTuple):
 
     distance: Floats
     weight: Floats
+
+    def share_within(self, reach: float) -> float:
+        """Share of the boundary that is at most `reach` away from the other; all of it is exactly 1."""
+        return float(self.weight[self.distance <= reach].sum() / self.weight.sum())
 
 
 def _distances(a: Outline, b: Outline, step: float) -> Samples:

@@ -1,0 +1,174 @@
+"""Boundary measures against exact geometry, against rasters, and at the bounds that they state."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import shapely
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy import ndimage
+from shapely import Point, box
+from shapely.affinity import rotate, translate
+from shapely.geometry.base import BaseGeometry
+
+from tests.measures.shapes import blob, region, regions
+from wsi_pipeline.measures import boundary, compare_boundaries
+from wsi_pipeline.measures.boundary import Floats, Outline
+from wsi_pipeline.raster import fill
+from wsi_pipeline.tiling import Bounds
+
+close = pytest.approx
+few = settings(max_examples=30, deadline=None)
+
+
+def boundary_of(shape: BaseGeometry) -> BaseGeometry:
+    return shape.boundary
+
+
+@given(a=regions(), b=regions())
+@few
+def test_the_hausdorff_distance_is_within_half_a_step_of_the_exact_one(a: BaseGeometry, b: BaseGeometry) -> None:
+    found = compare_boundaries(a, b, 1.0, tolerance_um=4, step_um=1.0)
+    exact = shapely.hausdorff_distance(boundary_of(a), boundary_of(b), densify=0.05)
+    assert found.hd is not None
+    assert exact - 0.5 - 1e-6 <= found.hd <= exact + 0.25
+
+
+@given(a=regions(), b=regions(), tolerance=st.floats(1, 8))
+@few
+def test_surface_dice_lies_between_the_exact_ones_half_a_step_tighter_and_looser(
+    a: BaseGeometry, b: BaseGeometry, tolerance: float
+) -> None:
+    step = 0.5
+
+    def exact(reach: float) -> float:
+        near = boundary_of(a).intersection(boundary_of(b).buffer(reach, quad_segs=64)).length
+        near += boundary_of(b).intersection(boundary_of(a).buffer(reach, quad_segs=64)).length
+        return float(near / (a.length + b.length))
+
+    found = compare_boundaries(a, b, 1.0, tolerance_um=tolerance, step_um=step).surface_dice
+    assert exact(tolerance - step / 2) - 2e-3 <= found <= exact(tolerance + step / 2) + 2e-3
+
+
+@given(a=regions(), b=regions())
+@few
+def test_half_the_step_moves_no_measure_by_more_than_the_bound(a: BaseGeometry, b: BaseGeometry) -> None:
+    step = 2.0
+    coarse = compare_boundaries(a, b, 1.0, tolerance_um=4, step_um=step)
+    fine = compare_boundaries(a, b, 1.0, tolerance_um=4, step_um=step / 32)
+    slack = step / 64 + 1e-9
+    assert coarse.hd == close(fine.hd, abs=step / 2 + slack)
+    assert coarse.hd95 == close(fine.hd95, abs=step / 2 + slack)
+    assert coarse.assd == close(fine.assd, abs=step / 4 + slack)
+
+
+@given(seed=st.integers(0, 10_000))
+@few
+def test_a_distance_transform_agrees_within_a_pixel(seed: int) -> None:
+    a, b = region(seed), region(seed + 1)
+    window = Bounds(-20, -20, 240, 240)
+    edges = [outline_pixels(fill(shape, window)) for shape in (a, b)]
+    to_a, to_b = (ndimage.distance_transform_edt(~edge) for edge in edges)
+    distances = [to_b[edges[0]], to_a[edges[1]]]
+    found = compare_boundaries(a, b, 1.0, tolerance_um=2.0)
+    # Pixels on the outline are up to a half beside it, on both sides, and their corners 0.7.
+    assert found.hd == close(max(d.max() for d in distances), abs=1.5)
+    assert found.hd95 == close(max(float(np.quantile(d, 0.95)) for d in distances), abs=2.5)
+    assert found.assd == close(float(np.concatenate(distances).mean()), abs=1.0)
+
+
+def outline_pixels(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Pixels of the mask with a neighbour outside of it."""
+    return np.asarray(mask & ~ndimage.binary_erosion(mask))
+
+
+@given(a=regions(), b=regions())
+@few
+def test_every_sample_has_its_distance_to_the_nearest_segment(a: BaseGeometry, b: BaseGeometry) -> None:
+    first, second = Outline.of(a), Outline.of(b)
+    step = 1.5
+    points, weight, _ = boundary._samples(first, step)
+    found = boundary._distances(first, second, step)
+    exact = shapely.distance(shapely.points(points), boundary_of(b))
+    assert weight.sum() == close(a.length)
+    assert (found.distance >= exact - 1e-9).all()
+    assert (found.distance <= np.sqrt(exact**2 + step**2 / 4) + 1e-9).all()
+
+
+@given(a=regions(), step=st.floats(0.3, 20))
+@few
+def test_samples_stand_for_equal_arcs_of_their_ring_and_lie_on_it(a: BaseGeometry, step: float) -> None:
+    points, weight, _ = boundary._samples(Outline.of(a), step)
+    assert (weight <= step + 1e-9).all()
+    assert shapely.distance(shapely.points(points), boundary_of(a)).max() < 1e-9
+    rings = shapely.get_rings(shapely.get_parts(a))
+    assert len(np.unique(np.round(weight, 6))) <= len(rings)
+
+
+@given(a=regions(), b=regions())
+@few
+def test_before_and_after_change_places(a: BaseGeometry, b: BaseGeometry) -> None:
+    there = compare_boundaries(a, b, 0.5, tolerance_um=2)
+    back = compare_boundaries(b, a, 0.5, tolerance_um=2)
+    assert there.hd == close(back.hd)
+    assert there.hd95 == close(back.hd95)
+    assert there.assd == close(back.assd)
+    assert there.surface_dice == close(back.surface_dice)
+    assert (there.near_before, there.near_after) == close((back.near_after, back.near_before))
+
+
+@given(a=regions(), by=st.floats(0.1, 30), turn=st.floats(0, 360))
+@few
+def test_nothing_is_farther_than_the_shift(a: BaseGeometry, by: float, turn: float) -> None:
+    moved = translate(a, by * np.cos(turn), by * np.sin(turn))
+    found = compare_boundaries(a, moved, 1.0, tolerance_um=max(by, 0.5))
+    assert found.hd is not None
+    assert found.hd <= by + 1e-6
+    assert found.surface_dice == 1.0
+    assert found.added_path == 0
+
+
+def test_the_same_outline_drawn_from_elsewhere_is_at_distance_0() -> None:
+    shape = region(5)
+    other = rotate(shapely.reverse(shape), 0)
+    found = compare_boundaries(shape, shapely.normalize(other), 1.0, tolerance_um=2)
+    assert (found.hd, found.surface_dice) == (0.0, 1.0)
+
+
+def test_of_an_outline_only_what_changed_is_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    # An independent count: how many samples are asked for when one corner of a long outline was edited.
+    asked: list[int] = []
+    search = boundary._to_segment
+
+    def counting(points: Floats, outline: Outline, segment: NDArray[np.intp]) -> Floats:
+        asked.append(len(points))
+        return search(points, outline, segment)
+
+    monkeypatch.setattr(boundary, "_to_segment", counting)
+    shape = blob(np.random.default_rng(2), 0, 0, 500, vertices=400)
+    edited = shape.union(Point(shapely.get_coordinates(shape)[10]).buffer(30))
+    found = compare_boundaries(shape, edited, 1.0, tolerance_um=2)
+    assert found.hd == close(30, abs=8)
+    assert sum(asked) / 2 < 0.2 * (shape.length + edited.length) / 0.5
+
+
+def test_a_very_long_outline_is_sampled_more_coarsely_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boundary, "MOST_SAMPLES", 100)
+    found = compare_boundaries(box(0, 0, 100, 100), box(0, 0, 100, 110), 1.0, tolerance_um=2)
+    assert found.step == close((400 + 420) / 100)
+    assert found.hd == close(10, abs=found.step / 2)
+
+
+def test_samples_are_asked_for_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = region(1), region(2)
+    whole = compare_boundaries(a, b, 1.0, tolerance_um=2)
+    monkeypatch.setattr(boundary, "_PIECE", 17)
+    assert compare_boundaries(a, b, 1.0, tolerance_um=2) == whole
+
+
+def test_the_added_path_is_what_had_to_be_drawn() -> None:
+    found = compare_boundaries(box(0, 0, 100, 100), box(0, 0, 150, 100), 0.5, tolerance_um=1)
+    # Two sides of 50 and one of 100, less the tolerance of 2 px at both ends; 0.5 µm/px.
+    assert found.added_path == close((50 + 50 + 100 - 2 * 2) / 2, abs=0.5)
