@@ -28,16 +28,16 @@ def patterned(seed: int) -> Tile:
     return Tile(image, (x - 90) ** 2 + (y - 120) ** 2 < 60**2)
 
 
-@given(way=st.integers(0, 7), other=st.integers(0, 7))
-def test_the_eight_ways_to_turn_a_tile_differ_and_keep_every_pixel(way: int, other: int) -> None:
+def test_the_eight_ways_to_turn_a_tile_differ_and_keep_every_pixel() -> None:
     source = patterned(1)
-    turned = source.turned(way)
-    assert np.array_equal(np.sort(turned.image.reshape(-1)), np.sort(source.image.reshape(-1)))
-    assert turned.tumour.sum() == source.tumour.sum()
-    assert np.array_equal(turned.image, source.turned(other).image) == (way == other)
+    turned = [source.turned(way) for way in range(8)]
+    assert len({one.image.tobytes() for one in turned}) == 8
+    for one in turned:
+        assert np.bincount(one.image.reshape(-1)).tolist() == np.bincount(source.image.reshape(-1)).tolist()
+        assert one.tumour.sum() == source.tumour.sum()
 
 
-@given(way=st.integers(0, 7))
+@pytest.mark.parametrize("way", range(8))
 def test_picture_and_mask_are_turned_together(way: int) -> None:
     source = patterned(2)
     source = Tile(np.where(source.tumour[..., None], 255, source.image).astype(np.uint8), source.tumour)
