@@ -122,7 +122,7 @@ def test_counts_add_up(pixels: list[tuple[int, int]], threshold: float) -> None:
     assert hit + wrong == sum(label != UNKNOWN and p >= 255 * threshold for p, label in pixels)
 
 
-areas = st.integers(0, 10**6).map(float)
+areas = st.just(0.0) | st.floats(1e-6, 1e9)
 
 
 @given(areas, areas, areas)
