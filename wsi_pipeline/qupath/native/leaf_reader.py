@@ -60,7 +60,8 @@ class LeafReader(LearnedPieces):
             leaves.rois.append(roi)
             leaves.probabilities.append(probability)
         java.pos = at
-        leaves.uuids = _texts_of(uuids)
+        if uuids:
+            leaves.uuids = _texts_of(uuids)
         return leaves
 
     def _leaf_beginning(self, at: int) -> tuple[int, Kind, bytes, dict[str, str]] | None:

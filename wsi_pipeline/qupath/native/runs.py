@@ -8,7 +8,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from wsi_pipeline.objects import Kind, Plane, Roi
 
 _LONGEST_RUN = 4096
-_MOST_SIZES = 8
+_MOST_SIZES = 16
 
 _T = TypeVar("_T")
 
