@@ -87,8 +87,10 @@ def read_run(path: Path) -> RunRecord:
     if not path.exists():
         raise StoreError(f"there is no run in {path.parent}; start one with `wsi-pipeline run CONFIG`")
     value = read_json(path)
-    version = value.pop("schema", None)
-    if not isinstance(version, int) or version > SCHEMA_VERSION:
+    version = value.pop("schema", None) if isinstance(value, dict) else None
+    if not isinstance(version, int):
+        raise StoreError(f"{path} is damaged: it states no schema; move it away and predict again")
+    if version > SCHEMA_VERSION:
         raise StoreError(f"{path} has schema {version}; this program reads up to {SCHEMA_VERSION}: update wsi-pipeline")
     try:
         return RunRecord.model_validate({**value, "schema_version": version})
