@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.qupath.native.comparing import differences
@@ -109,14 +109,14 @@ def changed_by(raw: bytes, changed: list[Change]) -> bytes:
     return bytes(made)
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(st.sampled_from([0, 1, 2]), st.lists(changes, min_size=1, max_size=3))
 def test_changed_bytes_give_a_file_or_the_one_error(base: int, changed: list[Change]) -> None:
     check_damaged(changed_by(bases()[base], changed))
 
 
 @pytest.mark.slow
-@settings(max_examples=5_000)
+@settings(max_examples=5_000, deadline=None)
 @given(st.sampled_from([0, 1, 2]), st.lists(changes, min_size=1, max_size=6))
 def test_thousands_of_changed_files_give_a_file_or_the_one_error(base: int, changed: list[Change]) -> None:
     check_damaged(changed_by(bases()[base], changed))
@@ -134,7 +134,7 @@ def test_coverage_guided_fuzzing_finds_nothing(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.sampled_from([0, 1, 2]), st.integers(0, 1 << 20), st.integers(0, 1 << 20), st.integers(1, 300))
 def test_a_piece_of_a_file_in_another_place_gives_a_file_or_the_one_error(
     base: int, source: int, target: int, size: int
@@ -153,13 +153,14 @@ def test_a_file_that_is_cut_off_anywhere_is_refused(base: int) -> None:
             read_qpdata(raw[:end])
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300), st.sampled_from([0, 1, 2]), st.integers(0, 1 << 20))
 def test_anything_behind_a_good_beginning_gives_the_one_error(noise: bytes, base: int, cut: int) -> None:
     raw = bases()[base]
     check_damaged(raw[: cut % len(raw)] + noise)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(qpdatas(), st.lists(changes, min_size=1, max_size=2))
 def test_changed_bytes_in_arbitrary_files_give_a_file_or_the_one_error(data: QpData, changed: list[Change]) -> None:
     check_damaged(changed_by(write_qpdata(data), changed))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.qupath.native.strategies import texts
@@ -283,6 +283,7 @@ nodes: st.SearchStrategy[Node] = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(nodes, max_size=3))
 def test_any_graph_of_nodes_is_read_as_it_was_written(graph: list[Node]) -> None:
     raw = written(*graph)
@@ -300,6 +301,7 @@ def _count(graph: list[Node]) -> int:
     return writer.next_handle
 
 
+@settings(deadline=None)
 @given(st.lists(nodes, min_size=1, max_size=3), st.data())
 def test_a_graph_that_was_cut_off_is_refused(graph: list[Node], data: st.DataObject) -> None:
     raw = written(*graph)

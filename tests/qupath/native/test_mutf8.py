@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.qupath.native.strategies import texts
 from wsi_pipeline.qupath.native import mutf8
 
 
+@settings(deadline=None)
 @given(texts)
 def test_every_java_string_comes_back(text: str) -> None:
     assert mutf8.decode(mutf8.encode(text)) == text
 
 
+@settings(deadline=None)
 @given(texts)
 def test_neither_a_zero_byte_nor_a_sequence_of_four_is_ever_written(text: str) -> None:
     raw = mutf8.encode(text)
@@ -50,6 +52,7 @@ def test_longer_forms_than_needed_are_read_as_java_reads_them(raw: bytes, text: 
     assert mutf8.decode(raw) == text
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=12))
 def test_any_bytes_are_a_string_or_an_error(raw: bytes) -> None:
     try:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import shapely
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from shapely import affinity
@@ -41,6 +41,7 @@ def written_and_read(*objects: PathObject) -> list[PathObject]:
 # ---- round trips ----
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(qpdatas())
 def test_arbitrary_hierarchies_survive_writing_reading_and_writing(data: QpData) -> None:
     raw = write_qpdata(data)
@@ -52,7 +53,7 @@ def test_arbitrary_hierarchies_survive_writing_reading_and_writing(data: QpData)
     assert write_qpdata(back) == raw
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(qpdatas(30))
 def test_the_quick_reader_and_the_general_parser_agree(data: QpData) -> None:
     raw = write_qpdata(data)
@@ -75,6 +76,7 @@ def test_more_objects_than_one_batch_holds_come_back_exactly() -> None:
     assert differences(inside, written_and_read(*inside)) == []
 
 
+@settings(deadline=None)
 @given(st.permutations(range(12)))
 def test_parents_may_come_after_their_children(order: list[int]) -> None:
     objects = [annotation(i + 2, parent=uid((i - 1) // 2 + 2) if i else None) for i in range(12)]
@@ -188,6 +190,7 @@ def test_the_kind_of_region_follows_the_wish_as_far_as_the_geometry_is_one(
     assert shapely.hausdorff_distance(back.geometry, geometry) < 0.1
 
 
+@settings(deadline=None)
 @given(boxes())
 def test_corners_of_rectangles_and_ellipses_are_exact(corners: tuple[float, float, float, float]) -> None:
     objects = [
@@ -200,6 +203,7 @@ def test_corners_of_rectangles_and_ellipses_are_exact(corners: tuple[float, floa
     assert [o.roi for o in written_and_read(*objects)] == [Roi.RECTANGLE, Roi.ELLIPSE]
 
 
+@settings(deadline=None)
 @given(boxes(), st.integers(0, 3), st.booleans())
 def test_a_rectangle_may_begin_at_any_corner_and_run_either_way(
     corners: tuple[float, float, float, float], start: int, backwards: bool
