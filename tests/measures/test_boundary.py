@@ -88,7 +88,7 @@ def contour_lengths(mask: NDArray[np.bool_]) -> Floats:
     count = np.sum(corners, axis=0)
     opposite = (corners[0] == corners[3]) & (corners[1] == corners[2])
     length = np.select([count == 2, (count == 1) | (count == 3)], [1.0, np.sqrt(0.5)], 0.0)
-    return np.where((count == 2) & opposite, np.sqrt(2), length)
+    return np.asarray(np.where((count == 2) & opposite, np.sqrt(2), length), np.float64)
 
 
 def weighted_quantile(values: Floats, weights: Floats, share: float) -> float:
