@@ -47,11 +47,23 @@ def _read_log(path: Path, project: str, problems: list[str]) -> list[Session]:
     events = [event for record in records[1:] if (event := _event(record)) is not None]
     if len(events) < len(records) - 1:
         problems.append(f"events/{path.name}: {len(records) - 1 - len(events)} lines are no events; they are left out")
+    events = _each_once(path, events, problems)
     problems.extend(f"events/{path.name}: {text}" for text in _unclosed(events))
     source = Source.SIMULATED if header.get("source") == Source.SIMULATED else Source.MEASURED
     rater = str(header.get("rater") or "unknown")
     parts = _between_jumps(path, events, problems)
     return [Session(project, rater, tuple(part), source, path.name) for part in parts]
+
+
+def _each_once(path: Path, events: list[Event], problems: list[str]) -> list[Event]:
+    """The events without those that are there twice; what the numbers say is missing is listed."""
+    once = {event.seq: event for event in reversed(events)}
+    if len(once) < len(events):
+        problems.append(f"events/{path.name}: {len(events) - len(once)} lines are there twice; each is counted once")
+    missing = max(once) - min(once) + 1 - len(once) if once else 0
+    if missing:
+        problems.append(f"events/{path.name}: {missing} numbers are missing between its events; lines were lost")
+    return list(reversed(once.values()))
 
 
 def _between_jumps(path: Path, events: list[Event], problems: list[str]) -> list[list[Event]]:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+import shapely
+
+from wsi_pipeline.collect.guard import ImageLog, loss
 from wsi_pipeline.collect.matching import match
-from wsi_pipeline.collect.tables import Correction, Occasion, class_figures, count_changes, rows_of
+from wsi_pipeline.collect.rows import Correction, Occasion, rows_of
+from wsi_pipeline.collect.tables import class_figures, count_changes
 from wsi_pipeline.errors import ProjectError, WsiError
 from wsi_pipeline.handout import HandedOutSlide, Plan, snapshot_of
+from wsi_pipeline.measures import Session
 from wsi_pipeline.objects import Kind, PathObject
 from wsi_pipeline.qupath import Project, ProjectImage
 from wsi_pipeline.rundir import RunDir
@@ -42,30 +48,40 @@ class Alarm:
 
 
 def collect_image(
-    run: RunDir, plan: Plan, slide: HandedOutSlide, project: Project, tolerance_um: float
+    run: RunDir,
+    plan: Plan,
+    slide: HandedOutSlide,
+    project: Project,
+    sessions: Sequence[Session],
+    tolerance_um: float,
 ) -> CollectedImage | Alarm:
-    """Read one image and compare it; an `Alarm` when it cannot be trusted."""
+    """Read one image and compare it; an `Alarm` when it cannot be trusted.
+
+    Parameters
+    ----------
+    sessions
+        All event logs of the project.
+    """
     try:
         image = find_image(project, slide)
+        if not slide.complete:
+            return Alarm(slide.slide_id, "its handout was interrupted; run `wsi-pipeline handout` again")
         if image is None:
             return Alarm(
                 slide.slide_id, "its image is no longer in the project; add it again from project.qpproj.backup"
             )
         before = snapshot_of(run, plan, slide)
-        after = image.read_objects()
+        after = on_the_snapshots_grid(image.read_objects())
     except WsiError as error:
         return Alarm(slide.slide_id, f"cannot be read: {error}")
-    state = state_of(image)
-    if lost_everything(before, after, reviewed=state.is_reviewed):
-        return Alarm(
-            slide.slide_id,
-            f"all {len(before)} objects that were handed out are gone, as happens when QuPath "
-            f"opens a damaged file as an empty image; restore data/{image.entry_id}/data.qpdata from history/, "
-            "snapshots/ or a backup",
-        )
-    source = Source.SIMULATED if image.metadata.get(META_SOURCE) == Source.SIMULATED else Source.MEASURED
+    state, log = state_of(image), ImageLog.of(sessions, image.entry_id)
+    pairs = match(before, after)
+    lost = loss(before, after, pairs, state, log, image.entry_id)
+    if lost is not None:
+        return Alarm(slide.slide_id, lost)
+    source = source_of(image, log)
     occasion = Occasion(slide.slide_id, slide.patient, plan.batch, plan.rater, str(source), state.is_reviewed)
-    rows = rows_of(occasion, match(before, after), slide.mpp, tolerance_um)
+    rows = rows_of(occasion, pairs, slide.mpp, tolerance_um)
     annotations = tuple(o for o in after if o.kind is Kind.ANNOTATION)
     facts = {
         "rater": plan.rater,
@@ -74,11 +90,27 @@ def collect_image(
         "state": str(state),
         "counts": count_changes(rows),
         "unclassified": sum(o.path_class is None for o in annotations),
-        "classes": class_figures(before, after, slide.mpp, tolerance_um),
+        "classes": class_figures(pairs, slide.mpp, tolerance_um),
         "active_s": None,
         "time_source": None,
     }
     return CollectedImage(plan, slide, image.entry_id, state, source, annotations, tuple(rows), facts)
+
+
+def on_the_snapshots_grid(objects: Sequence[PathObject]) -> list[PathObject]:
+    """The objects with coordinates rounded to 0.01 px, as they were handed out.
+
+    The project stores 32-bit floats. Rounded back, what nobody touched has the very vertices of the snapshot again.
+    """
+    shapes = np.array([*(o.geometry for o in objects), None], dtype=object)[:-1]
+    rounded = shapely.transform(shapes, lambda xy: np.round(xy, 2))
+    return [replace(item, geometry=shape) for item, shape in zip(objects, rounded, strict=True)]
+
+
+def source_of(image: ProjectImage, log: ImageLog) -> Source:
+    """Simulated when the image or any log of it says so."""
+    said = image.metadata.get(META_SOURCE) == Source.SIMULATED or Source.SIMULATED in log.sources
+    return Source.SIMULATED if said else Source.MEASURED
 
 
 def find_image(project: Project, slide: HandedOutSlide) -> ProjectImage | None:
@@ -95,15 +127,3 @@ def state_of(image: ProjectImage) -> ImageState:
     """The review state; a word that is none of ours counts as in progress."""
     word = image.metadata.get(META_STATE, ImageState.TODO).strip().lower()
     return ImageState(word) if word in list(ImageState) else ImageState.IN_PROGRESS
-
-
-def lost_everything(before: Sequence[PathObject], after: Sequence[PathObject], *, reviewed: bool) -> bool:
-    """Whether nothing at all is left of what was handed out, whatever was drawn since.
-
-    Somebody who deletes every region leaves the review tiles, which no brush touches. Where no tile was handed out,
-    a few regions may all be wrong and deleted on purpose; many of them only when the image is said to be reviewed.
-    """
-    left = {o.uuid for o in before} & {o.uuid for o in after}
-    if left or not before:
-        return False
-    return any(o.kind is Kind.TILE for o in before) or (len(before) > 3 and not reviewed)

@@ -20,6 +20,8 @@ from wsi_pipeline.objects import Kind, PathObject
 
 # QuPath simplifies shapes again when it edits them: a shape that stays within this is the same shape.
 SAME_SHAPE_PX = 1.0
+# Coordinates are stored as 32-bit floats: steps of 1/32 px at 500,000 px.
+STORED_PX = 0.05
 # An object went into another one when at least this share of its area lies there.
 MOSTLY = 0.5
 
@@ -91,14 +93,24 @@ def same_shape(a: BaseGeometry | None, b: BaseGeometry | None, tolerance: float 
     """Whether two regions have the same outline within `tolerance` px, everywhere and in both directions."""
     if a is None or b is None:
         return a is b
-    if a.equals_exact(b, 1e-9) or shapely.normalize(a).equals_exact(shapely.normalize(b), 0.01):
+    if a.equals_exact(b, STORED_PX) or shapely.normalize(a).equals_exact(shapely.normalize(b), STORED_PX):
         return True
+    if a.is_empty or b.is_empty:
+        return bool(a.is_empty and b.is_empty)
     if np.abs(np.subtract(a.bounds, b.bounds)).max() > tolerance:
         return False
-    if shapely.get_dimensions(a) < 2 or shapely.get_dimensions(b) < 2:
-        return bool(a.buffer(tolerance).covers(b) and b.buffer(tolerance).covers(a))
-    ring_a, ring_b = a.boundary, b.boundary
-    return bool(ring_a.buffer(tolerance).covers(ring_b) and ring_b.buffer(tolerance).covers(ring_a))
+    lines = [g.boundary if shapely.get_dimensions(g) == 2 else g for g in (a, b)]
+    # Most edits show at the vertices already, and buffers are slow.
+    if not _vertices_near(lines[0], lines[1], tolerance) or not _vertices_near(lines[1], lines[0], tolerance):
+        return False
+    return all(one.buffer(tolerance).covers(other) for one, other in (lines, reversed(lines)))
+
+
+def _vertices_near(a: BaseGeometry, b: BaseGeometry, tolerance: float) -> bool:
+    """Whether every vertex of `a` is within `tolerance` of `b`."""
+    shapely.prepare(b)
+    # A hair more: the buffers decide, and their round corners are polygons.
+    return bool(shapely.dwithin(shapely.points(shapely.get_coordinates(a)), b, 1.01 * tolerance).all())
 
 
 def _moved(a: BaseGeometry | None, b: BaseGeometry | None) -> bool:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from wsi_pipeline.collect.images import Alarm, CollectedImage, collect_image
 from wsi_pipeline.collect.matching import Change
 from wsi_pipeline.collect.tables import SCHEMA_VERSION, pooled, write_corrections
-from wsi_pipeline.collect.times import ImageTime, times_of, write_times
+from wsi_pipeline.collect.times import ImageTime, logs_of, times_of, write_times
 from wsi_pipeline.config import Costs, Review
 from wsi_pipeline.errors import StoreError, WsiError
 from wsi_pipeline.files import write_json
 from wsi_pipeline.handout import Plan, read_plans
-from wsi_pipeline.measures import not_measured, review_cost, rule_text, saving
+from wsi_pipeline.measures import Session, not_measured, review_cost, rule_text, saving
 from wsi_pipeline.objects import RGB
 from wsi_pipeline.qupath import open_project, write_geojson
 from wsi_pipeline.rundir import RunDir
@@ -57,10 +57,12 @@ def collect(run: RunDir, review: Review, costs: Costs) -> CollectResult:
     problems: list[str] = []
     colors: dict[str, RGB] = {}
     for plan in plans:
-        for item in _collect_batch(run, plan, review, colors):
+        sessions, odd = logs_of(run, plan)
+        problems += odd
+        for item in _collect_batch(run, plan, review, sessions, colors):
             kept = _with_corrected(run, item, colors)
             (images if isinstance(kept, CollectedImage) else alarms).append(kept)  # type: ignore[arg-type]
-        batch_times, batch_problems = times_of(run, plan, review)
+        batch_times, batch_problems = times_of(sessions, plan, review)
         times += batch_times
         problems += batch_problems
     for alarm in alarms:
@@ -73,14 +75,18 @@ def collect(run: RunDir, review: Review, costs: Costs) -> CollectResult:
     return CollectResult(metrics, tuple(str(alarm) for alarm in alarms))
 
 
-def _collect_batch(run: RunDir, plan: Plan, review: Review, colors: dict[str, RGB]) -> list[CollectedImage | Alarm]:
+def _collect_batch(
+    run: RunDir, plan: Plan, review: Review, sessions: Sequence[Session], colors: dict[str, RGB]
+) -> Iterator[CollectedImage | Alarm]:
     path = run.root / plan.project
     try:
         project = open_project(path, read_only=True)
     except WsiError as error:
-        return [Alarm(slide.slide_id, f"its project cannot be opened: {error}") for slide in plan.slides]
+        yield from (Alarm(slide.slide_id, f"its project cannot be opened: {error}") for slide in plan.slides)
+        return
     colors.update({c.name: c.color for c in project.path_classes if c.color is not None})
-    return [collect_image(run, plan, slide, project, review.tolerance_um) for slide in plan.slides]
+    for slide in plan.slides:
+        yield collect_image(run, plan, slide, project, sessions, review.tolerance_um)
 
 
 def _with_corrected(run: RunDir, item: CollectedImage | Alarm, colors: dict[str, RGB]) -> CollectedImage | Alarm:
@@ -91,7 +97,8 @@ def _with_corrected(run: RunDir, item: CollectedImage | Alarm, colors: dict[str,
         write_geojson(run.review / "corrected" / f"{item.slide.slide_id}.geojson", item.annotations, colors)
     except WsiError as error:
         return Alarm(item.slide.slide_id, f"its annotations cannot be kept: {error}")
-    return item
+    # On disk now; a thousand slides of them would not fit into memory.
+    return replace(item, annotations=())
 
 
 def _metrics(

@@ -1,120 +1,46 @@
-"""The corrections of one slide as rows and figures: per object, and per class on unions."""
+"""Figures of one slide per class, on unions, and the tables that hold rows and figures."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from shapely.geometry.base import BaseGeometry
 
 from wsi_pipeline.collect.matching import Change, Pair
+from wsi_pipeline.collect.rows import Correction, shapes_of
 from wsi_pipeline.files import atomic
 from wsi_pipeline.measures import Areas, Boundaries, compare_areas, compare_boundaries, union_of
-from wsi_pipeline.objects import Kind, PathObject
 
 SCHEMA_VERSION = 1
 UNCLASSIFIED = "Unclassified"
 
 
-@dataclass(frozen=True, slots=True)
-class Correction:
-    """One row of corrections.parquet; areas in µm², distances in µm, None where not defined.
-
-    `status` is "accepted" (left alone on a reviewed image), "not_seen" (left alone, not reviewed yet) or "changed".
-    """
-
-    slide_id: str
-    patient: str | None
-    batch: str
-    rater: str
-    source: str
-    reviewed: bool
-    uuid_before: str | None
-    uuid_after: str | None
-    class_before: str | None
-    class_after: str | None
-    change: str
-    status: str
-    area_before_um2: float
-    area_after_um2: float
-    kept_um2: float
-    removed_um2: float
-    added_um2: float
-    iou: float | None
-    dice: float | None
-    surface_dice: float | None
-    hd95_um: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Occasion:
-    """What all rows of one image share."""
-
-    slide_id: str
-    patient: str | None
-    batch: str
-    rater: str
-    source: str
-    reviewed: bool
-
-
-def rows_of(occasion: Occasion, pairs: Iterable[Pair], mpp: float, tolerance_um: float) -> list[Correction]:
-    """One row for each pair, `mpp` in µm per level-0 px."""
-    return [_row(occasion, pair, mpp, tolerance_um) for pair in pairs]
-
-
-def _row(occasion: Occasion, pair: Pair, mpp: float, tolerance_um: float) -> Correction:
-    before, after = pair.before, pair.after
-    first = before.geometry if before else None
-    second = after.geometry if after else None
-    areas = compare_areas(first, second, mpp)
-    boundaries = compare_boundaries(first, second, mpp, tolerance_um=tolerance_um)
-    # Of a point or a line there is nothing to compare.
-    has_area = areas.before > 0 or areas.after > 0
-    left_alone = "accepted" if occasion.reviewed else "not_seen"
-    return Correction(
-        **asdict(occasion),
-        uuid_before=before.uuid if before else None,
-        uuid_after=after.uuid if after else None,
-        class_before=before.path_class if before else None,
-        class_after=after.path_class if after else None,
-        change=str(pair.change),
-        status=left_alone if pair.change is Change.UNTOUCHED else "changed",
-        area_before_um2=areas.before,
-        area_after_um2=areas.after,
-        kept_um2=areas.kept,
-        removed_um2=areas.removed,
-        added_um2=areas.added,
-        iou=areas.iou if has_area else None,
-        dice=areas.dice if has_area else None,
-        surface_dice=boundaries.surface_dice if has_area else None,
-        hd95_um=boundaries.hd95 if has_area else None,
-    )
-
-
-def class_figures(
-    before: Sequence[PathObject], after: Sequence[PathObject], mpp: float, tolerance_um: float
-) -> dict[str, dict[str, float | None]]:
+def class_figures(pairs: Iterable[Pair], mpp: float, tolerance_um: float) -> dict[str, dict[str, float | None]]:
     """Figures per class, on the union of the class's annotations: a sliver that touches its neighbour counts as area.
 
     Returns
     -------
     By class name (`Unclassified` for none), sorted: areas in µm², Dice, IoU, surface Dice, HD95 in µm.
     """
-    names = {o.path_class for o in (*before, *after) if o.kind is Kind.ANNOTATION}
+    before: dict[str, dict[str, BaseGeometry | None]] = {}
+    after: dict[str, dict[str, BaseGeometry | None]] = {}
+    for pair in pairs:
+        first, second = shapes_of(pair)
+        for side, item, shape in ((before, pair.before, first), (after, pair.after, second)):
+            if item is not None:
+                side.setdefault(item.path_class or UNCLASSIFIED, {})[item.uuid] = shape
     figures = {}
-    for name in sorted(names, key=lambda n: n or UNCLASSIFIED):
-        first, second = (
-            union_of(o.geometry for o in side if o.kind is Kind.ANNOTATION and o.path_class == name)
-            for side in (before, after)
-        )
+    for name in sorted({*before, *after}):
+        first, second = (union_of(side.get(name, {}).values()) for side in (before, after))
         areas = compare_areas(first, second, mpp)
         boundaries = compare_boundaries(first, second, mpp, tolerance_um=tolerance_um)
-        figures[name or UNCLASSIFIED] = figures_of(areas, boundaries)
+        figures[name] = figures_of(areas, boundaries)
     return figures
 
 

@@ -12,7 +12,7 @@ from wsi_pipeline.collect.events import read_logs
 from wsi_pipeline.collect.tables import write_table
 from wsi_pipeline.config import Review
 from wsi_pipeline.handout import Plan
-from wsi_pipeline.measures import OTHER_CUTOFFS_S, active_times, rule_text
+from wsi_pipeline.measures import OTHER_CUTOFFS_S, Session, active_times, rule_text
 from wsi_pipeline.rundir import RunDir
 from wsi_pipeline.states import EVENTS, Source
 
@@ -35,14 +35,18 @@ class ImageTime:
     rule: str
 
 
-def times_of(run: RunDir, plan: Plan, review: Review) -> tuple[list[ImageTime], list[str]]:
-    """Times of a batch's slides from the event logs in its project, and what was odd in them, in plain words.
+def logs_of(run: RunDir, plan: Plan) -> tuple[list[Session], list[str]]:
+    """All event logs in a batch's project, and what was odd in them, in plain words."""
+    return read_logs((run.root / plan.project).parent / EVENTS, plan.project)
+
+
+def times_of(sessions: Sequence[Session], plan: Plan, review: Review) -> tuple[list[ImageTime], list[str]]:
+    """Times of a batch's slides, and what was odd, in plain words.
 
     Only logs of the batch's own rater count; those of others are listed.
     """
-    sessions, problems = read_logs((run.root / plan.project).parent / EVENTS, plan.project)
     own = [session for session in sessions if session.rater == plan.rater]
-    problems += [
+    problems = [
         f"events/{log}: was written by {rater}, not by {plan.rater}; its time is left out"
         for log, rater in sorted({(s.log, s.rater) for s in sessions if s.rater != plan.rater})
     ]
