@@ -64,12 +64,17 @@ class Model(Section):
 
 
 class Tissue(Section):
-    """The tissue mask; lengths in µm. See `wsi_pipeline.slides.tissue`."""
+    """The tissue mask; lengths in µm. See `wsi_pipeline.slides.tissue`.
+
+    `pens: false` is for stains that are blue or green themselves (Masson's trichrome, Alcian blue): else they
+    would be taken for ink of felt-tip pens.
+    """
 
     mpp: Positive = 8.0
     min_area_um2: NonNegative = 20_000.0
     max_hole_um2: NonNegative = 20_000.0
     margin_um: NonNegative = 32.0
+    pens: bool = True
 
 
 class Inference(Section):

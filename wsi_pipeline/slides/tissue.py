@@ -1,8 +1,8 @@
 """Where there is tissue: a mask at low resolution that pen, ink, dust, edges and pale stains do not mislead.
 
-Each pixel is judged in optical density, that is in how much light the slide takes away from the light of the glass
-beside it. Tissue takes away colour (stained) or has texture (pale); pen is far more saturated in hues that no stain
-has, or black and flat; edges and borders are grey and straight.
+Pixels are judged one by one in `wsi_pipeline.slides.stains`; here they become pieces. Solid pieces are stained pixels,
+closed over the gaps of loose tissue. Webs (fat above all) are faint pixels that lie close together over 200 µm,
+where a single one would be dust. Small pieces go, small holes are filled, and a margin is added.
 """
 
 from __future__ import annotations
@@ -18,22 +18,16 @@ from scipy import ndimage
 from wsi_pipeline.config import Tissue
 from wsi_pipeline.errors import StoreError
 from wsi_pipeline.files import atomic
+from wsi_pipeline.slides.shapes import Mask, closed, grown, opened, small_holes, without_small
 from wsi_pipeline.slides.slide import Slide
+from wsi_pipeline.slides.stains import Judged, judge
 from wsi_pipeline.tiling import Bounds, working_size
 
-Mask = NDArray[np.bool_]
-Floats = NDArray[np.float32]
-
-# In units of optical density; found on the overviews that are named in docs/tissue.md.
-LEAST_DENSITY = 0.02
-LEAST_COLOUR = 0.03
-GREY_COLOUR = 0.22
-STAIN_GREEN_TO_RED = 0.92
-PEN_RED = 0.25
-PEN_GREEN_TO_RED = 0.8
-PEN_SPECK_UM2 = 4000.0
-PEN_RIM_UM = 24.0
 CLOSING_UM = 56.0
+# A fat cell is 50 to 100 µm wide: webs are looked for over a few of them, and closed over more than one.
+WEB_UM = 200.0
+WEB_SHARE = 0.12
+WEB_CLOSING_UM = 100.0
 
 # The mask's longer side; a slide of 100,000 px at 0.25 µm/px has 3,125 px at 8 µm.
 LARGEST_SIDE = 4096
@@ -150,104 +144,24 @@ def tissue_of(image: NDArray[np.uint8], mpp: float, settings: Tissue) -> Mask:
     -------
     bool (h, w)
     """
-    density = optical_density(image)
-    marks = pen(density, mpp)
-    found = stained(density) & ~marks
-    found = _opened(found, 1)
-    found = _closed(found, max(1, round(CLOSING_UM / mpp))) & ~marks
-    pixel = mpp * mpp
-    found = without_small(found, settings.min_area_um2 / pixel)
-    found |= small_holes(found, settings.max_hole_um2 / pixel) & ~marks
-    margin = round(settings.margin_um / mpp)
-    if margin:
-        found = _grown(found, margin) & ~marks
-    return found
+    judged = judge(image, mpp, pens=settings.pens)
+    ink = judged.pen
+    solid = opened(judged.stained, 1)
+    web = _close_together(judged, mpp)
+    found = closed(solid, _pixels(CLOSING_UM, mpp))
+    found |= closed(solid | (judged.faint & web), _pixels(WEB_CLOSING_UM, mpp)) & web
+    found &= ~ink
+    found = without_small(found, settings.min_area_um2 / mpp**2)
+    found |= small_holes(found, settings.max_hole_um2 / mpp**2) & ~ink
+    return grown(found, round(settings.margin_um / mpp)) & ~ink
 
 
-def optical_density(image: NDArray[np.uint8]) -> Floats:
-    """Light taken away, -log10 of transmission relative to the glass of this picture, slightly smoothed.
-
-    The glass is the median of the bright and colourless pixels; a picture without any (all tissue) is taken to
-    have been scanned with white glass.
-
-    Returns
-    -------
-    float32 (h, w, 3), about 0 on glass.
-    """
-    density = -np.log10((image.astype(np.float32) + 1) / 256)
-    bright = (density.max(axis=2) < 0.16) & (np.ptp(density, axis=2) < 0.05)
-    glass = np.median(density[bright], axis=0) if bright.mean() > 0.01 else np.zeros(3, np.float32)
-    smooth = ndimage.gaussian_filter(density, (0.7, 0.7, 0))
-    return np.asarray(smooth - glass.astype(np.float32), np.float32)
+def _close_together(judged: Judged, mpp: float) -> Mask:
+    """Where enough of the surroundings show stain to be a web; the picture goes on as its mirror image."""
+    shown = (judged.faint | judged.stained).view(np.uint8) * np.uint8(255)
+    share = ndimage.uniform_filter(shown, 2 * _pixels(WEB_UM / 2, mpp) + 1)
+    return np.asarray(share >= 255 * WEB_SHARE)
 
 
-def stained(density: Floats) -> Mask:
-    """Pixels with the colour of a stain.
-
-    Haematoxylin, eosin and DAB all take more green than red light, or about as much; green and blue pens take
-    red above all, and dirt, edges, folds of the cover glass and black marks take all colours alike.
-    """
-    red, green, blue = np.moveaxis(density, 2, 0)
-    colour = density.max(axis=2) - density.min(axis=2)
-    total = density.mean(axis=2)
-    by_stain = green >= STAIN_GREEN_TO_RED * red
-    not_grey = colour >= np.maximum(LEAST_COLOUR, GREY_COLOUR * total)
-    # Green light is what stains take most, or blue with DAB; a mark of yellow or orange takes blue alone.
-    not_yellow = green >= 0.35 * blue
-    return np.asarray(by_stain & not_grey & not_yellow & (total > LEAST_DENSITY))
-
-
-def pen(density: Floats, mpp: float) -> Mask:
-    """Pixels of felt-tip pens: they take far more red than green light (green, blue) and are no specks."""
-    red, green, _ = np.moveaxis(density, 2, 0)
-    core = (red > PEN_RED) & (green < PEN_GREEN_TO_RED * red)
-    core = without_small(core, PEN_SPECK_UM2 / mpp**2)
-    if not core.any():
-        return core
-    weak = (red > PEN_RED / 3) & (green < STAIN_GREEN_TO_RED * red)
-    halo = ndimage.binary_propagation(core, mask=core | weak)
-    return _grown(np.asarray(halo), max(1, round(PEN_RIM_UM / mpp)))
-
-
-def without_small(mask: Mask, pixels: float) -> Mask:
-    """The mask without connected pieces (8 neighbours) of fewer than `pixels` pixels."""
-    labels, count = ndimage.label(mask, np.ones((3, 3), bool))
-    if count == 0:
-        return mask
-    sizes = np.bincount(labels.ravel())
-    keep = sizes >= pixels
-    keep[0] = False
-    return np.asarray(keep[labels])
-
-
-def small_holes(mask: Mask, pixels: float) -> Mask:
-    """Holes of the mask with at most `pixels` pixels; what reaches the picture's edge is no hole."""
-    labels, count = ndimage.label(~mask)
-    if count == 0:
-        return np.zeros_like(mask)
-    fill = np.bincount(labels.ravel()) <= pixels
-    fill[0] = False
-    for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
-        fill[edge] = False
-    return np.asarray(fill[labels])
-
-
-def _grown(mask: Mask, radius: int) -> Mask:
-    """All pixels within `radius` pixels of the mask."""
-    if not mask.any():
-        return mask
-    return np.asarray(ndimage.distance_transform_edt(~mask) <= radius)
-
-
-def _opened(mask: Mask, radius: int) -> Mask:
-    # What lies beyond the picture is taken to go on as at its edge.
-    padded = np.pad(mask, radius, mode="edge")
-    opened = ndimage.binary_opening(padded, iterations=radius)
-    return np.asarray(opened[radius:-radius, radius:-radius])
-
-
-def _closed(mask: Mask, radius: int) -> Mask:
-    padded = np.pad(mask, radius + 1)
-    grown = _grown(padded, radius)
-    shrunk = ~_grown(~grown, radius)
-    return np.asarray(shrunk[radius + 1 : -radius - 1, radius + 1 : -radius - 1] | mask)
+def _pixels(um: float, mpp: float) -> int:
+    return max(1, round(um / mpp))
