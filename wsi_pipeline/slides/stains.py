@@ -1,7 +1,7 @@
 """What each pixel of an overview is: stained, faintly stained, or pen; judged in optical density, strip by strip.
 
 Optical density is the light that the slide takes away, counted from the glass beside it (Beer-Lambert: the amounts
-of several dyes add up). Glass is told from tissue by being even: on eleven real overviews, H&E of five laboratories,
+of several dyes add up). Glass is told from tissue by being even: on eleven real overviews, H&E of several laboratories,
 the standard deviation of density over 5 x 5 px was under 0.002 on half of the glass (but for one without clear glass)
 and above 0.006 on 99 % of the tissue.
 """
