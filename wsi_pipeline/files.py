@@ -76,9 +76,9 @@ def read_json(path: Path) -> Any:
         raise StoreError(f"{path} is not valid JSON: {error}") from error
 
 
-def remove_partials(folder: Path) -> int:
-    """Delete what a killed run left half written below `folder`; returns how many files that were."""
-    leftovers = sorted(folder.rglob(f"*{PARTIAL}"))
+def remove_partials(folder: Path, *, deep: bool = True) -> int:
+    """Delete what a killed run left half written in `folder` (and below, if `deep`); returns how many files."""
+    leftovers = sorted(folder.rglob(f"*{PARTIAL}") if deep else folder.glob(f"*{PARTIAL}"))
     for path in leftovers:
         path.unlink(missing_ok=True)
     return len(leftovers)

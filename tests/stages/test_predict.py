@@ -88,7 +88,7 @@ CUTS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["whole downsample", "downsample of 2.38"])
-@pytest.mark.parametrize("runtime", ["baseline", "torch", "openvino"])
+@pytest.mark.parametrize("runtime", ["baseline", "torch", pytest.param("openvino", marks=pytest.mark.slow)])
 def test_the_map_does_not_depend_on_blocks_and_windows(
     runtime: str, which: int, slides: tuple[Path, Path], unet: str, tmp_path: Path
 ) -> None:
@@ -277,10 +277,22 @@ def test_a_slide_that_lost_its_summary_is_done_again(slides: tuple[Path, Path], 
     config = write_config(tmp_path, [slides[0]])
     predict(config)
     before, folder = files_of(run_of(config)), run_of(config).slide(only_slide(config))
-    for damage in ("", "{}", '{"run_id": 1', "[]"):
+    for damage in ("", "[]"):
         folder.summary.write_text(damage)
         assert predict(config).done == 1
         assert files_of(run_of(config)) == before
+
+
+def test_what_a_kill_left_half_written_is_cleared_away(slides: tuple[Path, Path], tmp_path: Path) -> None:
+    config = write_config(tmp_path, [slides[0]])
+    predict(config)
+    before = files_of(run_of(config))
+    folder = run_of(config).slide(only_slide(config))
+    folder.summary.unlink()
+    for path in (run_of(config).run_json, folder.summary, folder.tiles):
+        path.with_name(f"{path.name}.1234.partial").write_text("{")
+    predict(config)
+    assert files_of(run_of(config)) == before
 
 
 def test_limit_and_slides_choose_what_is_done(

@@ -83,6 +83,7 @@ def predict_cohort(
     if not cohort.slides and not cohort.problems:
         raise ConfigError("the cohort is empty: `cohort.slides` matches nothing")
     with exclusive(run.lock):
+        remove_partials(run.root, deep=False)
         ledger = Ledger.start(run, config, card, cohort)
         todo = chosen(cohort, only)
         _predict(config, run, model_path, ledger, todo, limit, progress)
