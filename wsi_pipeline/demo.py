@@ -104,8 +104,8 @@ corrections are simulated.
 class DemoSteps:
     """How long to train; the clock of the machine plays no part, so that the same steps give the same models."""
 
-    first: int = 240
-    second: int = 120
+    first: int = 200
+    second: int = 90
     seed: int = 0
 
 
