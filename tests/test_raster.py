@@ -8,6 +8,7 @@ import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 from shapely import MultiPolygon, Point, Polygon, box
+from shapely.geometry.base import BaseGeometry
 
 from wsi_pipeline.raster import fill
 from wsi_pipeline.tiling import Bounds
@@ -58,5 +59,5 @@ def test_several_geometries_count_as_their_union() -> None:
 
 
 @pytest.mark.parametrize("geometry", [Polygon(), Point(3, 3), shapely.LineString([(0, 0), (9, 9)])])
-def test_what_has_no_area_marks_nothing(geometry: object) -> None:
+def test_what_has_no_area_marks_nothing(geometry: BaseGeometry) -> None:
     assert not fill(geometry, Bounds(0, 0, 10, 10)).any()
