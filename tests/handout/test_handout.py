@@ -141,9 +141,9 @@ POINTS = ("write_plan", "write_snapshot", "add_image", "add_objects", "replace_r
 
 def killed_at(name: str, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the process end just before, or after, the `number`-th call of a step."""
-    from wsi_pipeline.handout import write
+    from wsi_pipeline.handout import images
 
-    owner = write if hasattr(write, name) else NativeProject
+    owner = images if hasattr(images, name) else NativeProject
     original = getattr(owner, name)
     calls = 0
 

@@ -14,12 +14,12 @@ from wsi_pipeline.collect.matching import match
 from wsi_pipeline.collect.rows import Correction, Occasion, rows_of
 from wsi_pipeline.collect.tables import class_figures, count_changes
 from wsi_pipeline.errors import ProjectError, WsiError
-from wsi_pipeline.handout import HandedOutSlide, Plan, snapshot_of
+from wsi_pipeline.handout import HandedOutSlide, Plan, snapshot_of, state_of
 from wsi_pipeline.measures import Session
 from wsi_pipeline.objects import Kind, PathObject
 from wsi_pipeline.qupath import Project, ProjectImage
 from wsi_pipeline.rundir import RunDir
-from wsi_pipeline.states import META_SLIDE, META_SOURCE, META_STATE, ImageState, Source
+from wsi_pipeline.states import META_SLIDE, META_SOURCE, ImageState, Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +121,3 @@ def find_image(project: Project, slide: HandedOutSlide) -> ProjectImage | None:
     if found:
         return found[0]
     return next((image for image in project.images() if image.entry_id == slide.entry_id), None)
-
-
-def state_of(image: ProjectImage) -> ImageState:
-    """The review state; a word that is none of ours counts as in progress."""
-    word = image.metadata.get(META_STATE, ImageState.TODO).strip().lower()
-    return ImageState(word) if word in list(ImageState) else ImageState.IN_PROGRESS

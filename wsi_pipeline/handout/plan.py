@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -99,12 +100,23 @@ def write_snapshot(
 ) -> tuple[str, str]:
     """Write what is handed out of one slide (level-0 px); returns the file's name and SHA-256.
 
-    The name holds the key of the handout, so that a later one never replaces an older snapshot.
+    The name holds the key of the handout, so that a later one never replaces an older snapshot; where a person's work
+    makes another one of the same key, it has a number.
     """
-    name = f"snapshot/{slide_id}.{key}.geojson"
-    path = plan_path(run, batch).parent / name
-    write_geojson(path, objects, colors)
-    return name, sha256_file(path)
+    folder = plan_path(run, batch).parent
+    number = 1
+    while True:
+        name = f"snapshot/{slide_id}.{key}{f'-{number}' if number > 1 else ''}.geojson"
+        path = folder / name
+        if not path.exists():
+            write_geojson(path, objects, colors)
+            return name, sha256_file(path)
+        with TemporaryDirectory() as scratch:
+            same = Path(scratch) / path.name
+            write_geojson(same, objects, colors)
+            if same.read_bytes() == path.read_bytes():
+                return name, sha256_file(path)
+        number += 1
 
 
 def snapshot_of(run: RunDir, plan: Plan, slide: HandedOutSlide) -> list[PathObject]:

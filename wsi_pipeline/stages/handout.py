@@ -17,7 +17,7 @@ from wsi_pipeline.progress import LogProgress, Progress
 from wsi_pipeline.qupath import read_geojson
 from wsi_pipeline.regions import read_tiles, tile_objects
 from wsi_pipeline.rundir import RunDir
-from wsi_pipeline.slides import open_slide
+from wsi_pipeline.slides import TissueMask, open_slide
 from wsi_pipeline.stages.lock import exclusive
 from wsi_pipeline.stages.state import RunRecord, SlideRecord, read_run
 
@@ -83,6 +83,7 @@ def _ready(run: RunDir, record: RunRecord, slide_id: str, slide: SlideRecord) ->
         objects=[*regions, *tiles],
         thumbnail=thumbnail,
         flags=summary["flags"],
+        tissue=TissueMask.load(folder.tissue),
     )
 
 

@@ -1,0 +1,190 @@
+"""One image of a batch: its snapshot, its objects in the project, and what a call that was killed left behind.
+
+Order: snapshot and plan first (`complete` false), then the project, then the plan again. At every moment the plan, the
+snapshots and the project together tell what was handed out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_pipeline.errors import ProjectError
+from wsi_pipeline.files import sha256_bytes
+from wsi_pipeline.handout.plan import HandedOutSlide, Plan, snapshot_of, write_plan, write_snapshot
+from wsi_pipeline.objects import RGB, PathObject
+from wsi_pipeline.qupath import Project, ProjectImage
+from wsi_pipeline.qupath.frames import plan_replacement
+from wsi_pipeline.qupath.protocol import LevelLike
+from wsi_pipeline.rundir import RunDir
+from wsi_pipeline.slides import TissueMask
+from wsi_pipeline.states import META_STATE, ImageState
+from wsi_pipeline.tiling import Bounds
+
+
+@dataclass(frozen=True, slots=True)
+class HandoutSlide:
+    """One slide that is ready to be handed out; lengths and `objects` in level-0 px."""
+
+    slide_id: str
+    name: str
+    uri: str
+    size: tuple[int, int]
+    mpp: float
+    mpp_source: str
+    levels: Sequence[LevelLike]
+    crop: Bounds | None
+    patient: str | None
+    run_id: str
+    objects: Sequence[PathObject]
+    thumbnail: NDArray[np.uint8] | None
+    flags: Sequence[str] = ()
+    tissue: TissueMask | None = None
+
+    @property
+    def key(self) -> str:
+        """Sixteen hex digits of what is handed out: recipe, resolution and objects."""
+        parts = (self.run_id, repr(self.mpp), *sorted(o.uuid for o in self.objects))
+        return sha256_bytes("\n".join(parts).encode())[:16]
+
+
+@dataclass(slots=True)
+class HandoutResult:
+    """What is in the project now, what a person should know, and which slides could not be handed out."""
+
+    project: Path
+    images: int = 0
+    objects: int = 0
+    added: int = 0
+    replaced: int = 0
+    warnings: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Batch:
+    """A batch while a call works on it."""
+
+    run: RunDir
+    plan: Plan
+    project: Project
+    colors: dict[str, RGB]
+    result: HandoutResult
+
+    def record(self, entry: HandedOutSlide) -> HandedOutSlide:
+        """Write down what was, or is about to be, handed out of a slide."""
+        if self.plan.slide(entry.slide_id) != entry:
+            self.plan = self.plan.with_slide(entry)
+            write_plan(self.run, self.plan)
+        return entry
+
+    def begin(self, slide: HandoutSlide, uri: str) -> HandedOutSlide:
+        """The record of a slide that is not in the project yet, with its snapshot on disk."""
+        return self.record(self._entry(slide, uri, slide.objects))
+
+    def bring_up_to_date(self, slide: HandoutSlide, image: ProjectImage) -> bool:
+        """Bring the objects into the project, new or in the place of older ones that nobody touched.
+
+        Returns
+        -------
+        Whether anything was written.
+        """
+        known = self.plan.slide(slide.slide_id)
+        if known is None:
+            raise ProjectError("is in the project, but not in the plan; restore plan.json from a backup")
+        there = self._settled(known, image)
+        if there is None:
+            return self._first(slide, image, known.uri)
+        if there.key == slide.key:
+            self.record(there)
+            return False
+        return self._renewed(slide, image, there)
+
+    def _settled(self, known: HandedOutSlide, image: ProjectImage) -> HandedOutSlide | None:
+        """What the project really holds, should the last call have been killed; None for nothing yet."""
+        if known.complete:
+            return known
+        before = set() if known.previous is None else self._uuids(known.previous)
+        after, present = self._uuids(known), {o.uuid for o in image.read_objects()}
+        coming, going = after - before, before - after
+        # An image's objects are written in one go: one of those that were to come, and all are there.
+        if coming & present or (not coming and not going & present):
+            return known.model_copy(update={"entry_id": image.entry_id, "complete": True, "previous": None})
+        return known.previous
+
+    def _uuids(self, entry: HandedOutSlide) -> set[str]:
+        return {o.uuid for o in snapshot_of(self.run, self.plan, entry)}
+
+    def _first(self, slide: HandoutSlide, image: ProjectImage, uri: str) -> bool:
+        entry = self.record(self._entry(slide, uri, slide.objects))
+        added = self.project.add_objects(image, slide.objects)
+        if added != len(slide.objects):
+            raise ProjectError(f"{added} of {len(slide.objects)} objects were added; look at the image in QuPath")
+        self._complete(entry, image)
+        return True
+
+    def _renewed(self, slide: HandoutSlide, image: ProjectImage, there: HandedOutSlide) -> bool:
+        """Put predictions that changed in the place of those that nobody touched, unless somebody has reviewed."""
+        if there.mpp != slide.mpp:
+            raise ProjectError(
+                f"was handed out with {there.mpp:g} µm/px and has {slide.mpp:g} now; QuPath would keep the old "
+                "calibration: hand out into a new `output`"
+            )
+        if state_of(image).is_reviewed:
+            self.record(there)
+            self.result.warnings.append(f"{slide.slide_id}: is reviewed already, keeps what was handed out before")
+            return False
+        old = snapshot_of(self.run, self.plan, there)
+        change = plan_replacement(image.read_objects(), there.run_id, slide.objects, old)
+        # What goes leaves the snapshot with it; what a person touched or deleted stays there, to be compared with.
+        snapshot = [o for o in old if o.uuid not in change.going]
+        present = {o.uuid for o in snapshot}
+        snapshot += [o for o in change.new if o.uuid not in present]
+        entry = self.record(self._entry(slide, there.uri, snapshot, previous=there))
+        done = self.project.replace_run_objects(image, there.run_id, slide.objects, old)
+        self._complete(entry, image)
+        self.result.replaced += done.replaced
+        if done.kept:
+            self.result.warnings.append(f"{slide.slide_id}: {done.kept} predictions that a person touched were kept")
+        return True
+
+    def _complete(self, entry: HandedOutSlide, image: ProjectImage) -> None:
+        done = {"entry_id": image.entry_id, "complete": True, "previous": None}
+        self.record(entry.model_copy(update=done))
+
+    def _entry(
+        self,
+        slide: HandoutSlide,
+        uri: str,
+        objects: Sequence[PathObject],
+        previous: HandedOutSlide | None = None,
+    ) -> HandedOutSlide:
+        """Write the snapshot, and say what the plan has to know of it."""
+        name, sha256 = write_snapshot(self.run, self.plan.batch, slide.slide_id, slide.key, objects, self.colors)
+        return HandedOutSlide(
+            slide_id=slide.slide_id,
+            name=slide.name,
+            uri=uri,
+            entry_id=previous.entry_id if previous else None,
+            width=slide.size[0],
+            height=slide.size[1],
+            mpp=slide.mpp,
+            patient=slide.patient,
+            run_id=slide.run_id,
+            key=slide.key,
+            snapshot=name,
+            sha256=sha256,
+            objects=len(objects),
+            complete=False,
+            previous=previous,
+        )
+
+
+def state_of(image: ProjectImage) -> ImageState:
+    """The review state; a word that is none of ours counts as in progress."""
+    word = image.metadata.get(META_STATE, ImageState.TODO).strip().lower()
+    return ImageState(word) if word in list(ImageState) else ImageState.IN_PROGRESS
