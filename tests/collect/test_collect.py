@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import shapely
 from shapely import Point
 
-from tests.handout.test_handout import CLASSES, SETTINGS, edit, hashes, image_of, region, slide
+from tests.handout.test_handout import CLASSES, SETTINGS, Killed, edit, hashes, image_of, killed_at, region, slide
 from wsi_pipeline.collect import CollectResult, collect
+from wsi_pipeline.collect.images import on_the_snapshots_grid
 from wsi_pipeline.config import Costs, Review
 from wsi_pipeline.errors import StoreError
-from wsi_pipeline.handout import hand_out
+from wsi_pipeline.handout import hand_out, read_plans, snapshot_of
 from wsi_pipeline.objects import Kind, PathObject
 from wsi_pipeline.qupath import read_geojson
 from wsi_pipeline.rundir import RunDir
@@ -178,6 +180,49 @@ def test_what_is_simulated_says_so_everywhere(run: RunDir) -> None:
     assert metrics["source"] == metrics["time"]["source"] == metrics["time"]["time_source"] == "simulated"
     assert metrics["cost"]["source"] == "simulated"
     assert {r["source"] for r in pq.read_table(run.corrections).to_pylist() if r["slide_id"] == "s1"} == {"simulated"}
+
+
+def test_a_simulated_log_alone_makes_its_image_simulated(run: RunDir) -> None:
+    edit(run, lambda objects: objects, wsi_state="reviewed")
+    log(run, (0, "open"), (60, "close"), source="simulated")
+    metrics = collected(run).metrics
+    assert metrics["source"] == "simulated"
+    sources = {r["slide_id"]: r["source"] for r in pq.read_table(run.corrections).to_pylist()}
+    assert sources == {"s1": "simulated", "s2": "measured"}
+
+
+def test_an_interrupted_handout_is_not_taken_for_deletions(run: RunDir) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        killed_at("replace_run_objects", 1, patch)
+        with pytest.raises(Killed):
+            hand_out(run, SETTINGS, CLASSES, [slide("s1", run_id="run-2"), slide("s2")])
+    result = collected(run)
+    assert result.alarms == ("s1: its handout was interrupted; run `wsi-pipeline handout` again",)
+    hand_out(run, SETTINGS, CLASSES, [slide("s1", run_id="run-2"), slide("s2")])
+    assert collected(run).alarms == ()
+
+
+def test_regions_that_nobody_can_have_deleted_leave_the_image_out(run: RunDir) -> None:
+    edit(run, lambda objects: [o for o in objects if o.uuid != A.uuid])
+    assert "1 of 2 regions are gone" in collected(run).alarms[0]
+    log(run, (0, "open"), (30, "edit"), (60, "close"))
+    assert collected(run).metrics["slides"]["s1"]["counts"]["deleted"] == 1
+
+
+def test_what_nobody_touched_has_the_very_vertices_of_the_snapshot_again(tmp_path: Path) -> None:
+    # On the grid of 0.01 px, as every region is.
+    far = [
+        replace(o, geometry=shapely.set_precision(o.geometry, 0.01))
+        for o in (region(x, slide="far") for x in (90_000.37, 120_000.61))
+    ]
+    run = RunDir(tmp_path / "run")
+    hand_out(run, SETTINGS, CLASSES, [replace(slide("far", objects=far), size=(130_000, 1000))])
+    (plan,) = read_plans(run)
+    handed = {o.uuid: o.geometry for o in snapshot_of(run, plan, plan.slides[0])}
+    stored = image_of(run, "far")[1].read_objects()
+    found = on_the_snapshots_grid(stored)
+    assert [o.geometry.equals_exact(handed[o.uuid], 0.0) for o in found if o.geometry] == [True, True]
+    assert [o.geometry.equals_exact(handed[o.uuid], 0.0) for o in stored if o.geometry] == [False, False]
 
 
 def test_odd_logs_are_listed_with_what_was_done_about_them(run: RunDir) -> None:
