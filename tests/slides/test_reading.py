@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from tests.slides.make import texture, write_slide
 from wsi_pipeline.cohort import SlideRef
 from wsi_pipeline.slides import Slide, open_slide, working_downsample
-from wsi_pipeline.slides.resample import shrink, source_of
-from wsi_pipeline.slides.tiffs import TileCache, coalesced
+from wsi_pipeline.slides.resample import reduced, shrink, source_of
+from wsi_pipeline.slides.sources import coalesced
 from wsi_pipeline.tiling import Bounds
 
 WIDTH, HEIGHT = 1111, 877
@@ -141,16 +141,6 @@ def test_joined_ranges_hold_every_span_and_do_not_touch(spans: list[tuple[int, i
         assert start > end + gap
 
 
-def test_the_cache_forgets_the_oldest_tiles_first() -> None:
-    cache = TileCache(limit=3000)
-    for number in range(4):
-        cache.put((0, number), np.zeros((10, 100, 1), np.uint8))
-        cache.get((0, 0))
-    assert cache.get((0, 0)) is not None
-    assert cache.get((0, 1)) is None
-    assert cache.get((0, 3)) is not None
-
-
 def test_a_level_near_the_wanted_resolution_is_read_as_it_is(slide: Slide) -> None:
     assert working_downsample(slide, 0.505) == 1.0
     assert working_downsample(slide, 1.0) == 2.0
@@ -158,12 +148,33 @@ def test_a_level_near_the_wanted_resolution_is_read_as_it_is(slide: Slide) -> No
     assert working_downsample(slide, 0.3) == 1.0
 
 
-def test_a_thumbnail_shows_the_whole_slide_in_strips_as_at_once(slide: Slide, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thumbnail_is_the_same_in_small_pieces_as_at_once(slide: Slide, monkeypatch: pytest.MonkeyPatch) -> None:
     at_once = slide.thumbnail(300)
     assert at_once.shape == (round(HEIGHT * 300 / WIDTH), 300, 3)
-    monkeypatch.setattr("wsi_pipeline.slides.slide.STRIP_PIXELS", 20_000)
-    in_strips = slide.thumbnail(300)
-    assert np.abs(at_once.astype(int) - in_strips).max() <= 1
+    monkeypatch.setattr("wsi_pipeline.slides.resample.PIECE_PIXELS", 256 * 256)
+    assert np.abs(at_once.astype(int) - slide.thumbnail(300)).max() <= 1
+
+
+@given(
+    width=st.integers(1, 300),
+    height=st.integers(1, 300),
+    side=st.integers(1, 120),
+    tile=st.sampled_from([(16, 16), (32, 48), (240, 240), (7, 5)]),
+)
+@settings(deadline=None, max_examples=60)
+def test_a_small_picture_is_the_mean_of_a_large_one(width: int, height: int, side: int, tile: tuple[int, int]) -> None:
+    image = np.random.default_rng(width * 1000 + height).integers(0, 255, (height, width, 3), np.uint8)
+    scale = max(1.0, max(width, height) / side)
+    target = (max(1, round(width / scale)), max(1, round(height / scale)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("wsi_pipeline.slides.resample.PIECE_PIXELS", 4000)
+        made = reduced((width, height), target, tile, lambda b: image[b.y : b.bottom, b.x : b.right])
+    assert made.shape == (target[1], target[0], 3)
+    if width % target[0] == 0 and height % target[1] == 0:
+        blocks = image.reshape(target[1], height // target[1], target[0], width // target[0], 3)
+        np.testing.assert_allclose(made, blocks.mean(axis=(1, 3)), atol=1.01)
+    # The mean light stays, but for rounding.
+    assert abs(made.mean() - image.mean()) < 1
 
 
 @pytest.mark.testdata

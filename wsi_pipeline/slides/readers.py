@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi_pipeline.slides.sources import ByteSource
 from wsi_pipeline.tiling import Bounds
 
 RGBImage = NDArray[np.uint8]
+
+# TIFF's photometric interpretations of colour, and the orders of axes that tiffslide reads.
+RGB_OR_YCBCR = (2, 6)
+READABLE_AXES = ("YXS", "CYX")
+# Bytes of a strip or tile that is decoded in one go.
+LARGEST_PIECE = 2**30
+# Side of the pieces that are read where the file's own are not known, and from openslide's levels of uneven size.
+PIECE = 512
+
+
+class NotAPicture(ValueError):
+    """The file opens, but its pixels are of a kind that no reader turns into a colour picture."""
+
+    def __init__(self, cause: str, remedy: str) -> None:
+        super().__init__(cause)
+        self.cause = cause
+        self.remedy = remedy
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +55,14 @@ class Reader(Protocol):
     def read(self, level: int, bounds: Bounds) -> RGBImage:
         """uint8 (bounds.height, bounds.width, 3) of a rectangle inside the level, in pixels of the level.
 
-        Raises `OSError` or `ValueError` when it cannot be decoded.
+        Raises when it cannot be decoded; what, depends on the library.
         """
+
+    def tile_size(self, level: int) -> tuple[int, int]:
+        """Height and width of the pieces in which a level is best read."""
+
+    def cut_off(self) -> str | None:
+        """What says that the file is not whole, or None."""
 
     def close(self) -> None:
         """Let go of the file."""
@@ -80,22 +105,65 @@ class TiffSlideReader:
     def __init__(self, uri: str) -> None:
         from tiffslide import TiffSlide
 
-        self._slide: Any = TiffSlide(uri)
+        self.source = ByteSource(uri)
+        self._file: Any = None
+        try:
+            # A remote file is opened here, because its header should come in small blocks.
+            self._file = None if self.source.is_local else self.source.open()
+            self._slide: Any = TiffSlide(uri if self._file is None else self._file)
+            self._check_pixels()
+            self.level_sizes = tuple((int(w), int(h)) for w, h in self._slide.level_dimensions)
+            self.mpp = stated_mpp(self._slide.properties, "tiffslide")
+            self.crop = stated_crop(self._slide.properties, self.level_sizes[0])
+        except BaseException:
+            self.close()
+            raise
         self._lock = threading.Lock()
-        self.level_sizes = tuple((int(w), int(h)) for w, h in self._slide.level_dimensions)
-        self.mpp = stated_mpp(self._slide.properties, "tiffslide")
-        self.crop = stated_crop(self._slide.properties, self.level_sizes[0])
+
+    def _check_pixels(self) -> None:
+        """Refuse what is no 8-bit colour picture, and what cannot be read in parts."""
+        axes = self._slide.properties["tiffslide.series-axes"]
+        for pages in self.level_pages():
+            page = pages[0]
+            channels = len(pages) if len(pages) > 1 else int(page.samplesperpixel)
+            if page.dtype != np.uint8 or int(page.photometric) not in RGB_OR_YCBCR:
+                kind = f"{channels} channels" if channels > 1 else "one channel"
+                raise NotAPicture(f"has {kind} of {page.dtype}, not 8-bit RGB", "convert it to 8-bit RGB")
+            piece = math.prod(page.chunks)
+            if piece > LARGEST_PIECE:
+                raise NotAPicture(f"stores {piece / 2**30:.1f} GiB in one piece", "convert it to a tiled pyramid")
+            if axes not in READABLE_AXES:
+                raise ValueError(f"has the axes {axes}")
+
+    def level_pages(self) -> list[list[Any]]:
+        """tifffile's pages of each level; empty where the picture is put together from several series."""
+        properties = self._slide.properties
+        if properties.get("tiffslide.series-composition"):
+            return []
+        series = self._slide.ts_tifffile.series[properties["tiffslide.series-index"]]
+        return [[page for page in level.pages if page is not None] for level in series.levels]
 
     def read(self, level: int, bounds: Bounds) -> RGBImage:
-        # The location is asked for in level-0 pixels and rounded to the level's: the nearest one comes back.
+        # The location is asked for in level-0 pixels and rounded down to the level's.
         scale = self._slide.level_downsamples[level]
-        location = (round(bounds.x * scale), round(bounds.y * scale))
+        location = (math.ceil(bounds.x * scale), math.ceil(bounds.y * scale))
         with self._lock:
             array = self._slide.read_region(location, level, (bounds.width, bounds.height), as_array=True)
-        return on_white(np.asarray(array, np.uint8))
+        return on_white(np.asarray(array))
+
+    def tile_size(self, level: int) -> tuple[int, int]:
+        pages = self.level_pages()
+        chunks: tuple[int, ...] = pages[level][0].chunks if level < len(pages) else ()
+        return (int(chunks[-3]), int(chunks[-2])) if len(chunks) >= 3 else (PIECE, PIECE)
+
+    def cut_off(self) -> str | None:
+        return None
 
     def close(self) -> None:
-        self._slide.close()
+        for part in ("_slide", "_file", "source"):
+            opened = getattr(self, part, None)
+            if opened is not None:
+                opened.close()
 
 
 class OpenSlideReader:
@@ -104,18 +172,58 @@ class OpenSlideReader:
     name = "openslide"
 
     def __init__(self, path: str) -> None:
-        import openslide
-
-        self._slide = openslide.OpenSlide(path)
+        self._path = path
+        self._slide: Any = self._opened()
+        self._lock = threading.Lock()
         self.level_sizes = tuple((int(w), int(h)) for w, h in self._slide.level_dimensions)
         self.mpp = stated_mpp(self._slide.properties, "openslide")
         self.crop = stated_crop(self._slide.properties, self.level_sizes[0])
 
+    def _opened(self) -> Any:
+        import openslide
+
+        return openslide.OpenSlide(self._path)
+
     def read(self, level: int, bounds: Bounds) -> RGBImage:
         scale = self._slide.level_downsamples[level]
+        if abs(scale - round(scale)) < 1e-9:
+            return self._region(level, bounds, round(scale))
+        # Between pixels openslide interpolates: pieces of one grid keep the pixels the same, whatever is asked for.
+        out = np.empty((bounds.height, bounds.width, 3), np.uint8)
+        for piece in grid_pieces(bounds, PIECE):
+            part = piece.within(bounds)
+            pixels = self._region(level, piece, scale)
+            out[part.y - bounds.y : part.bottom - bounds.y, part.x - bounds.x : part.right - bounds.x] = pixels[
+                part.y - piece.y : part.bottom - piece.y, part.x - piece.x : part.right - piece.x
+            ]
+        return out
+
+    def _region(self, level: int, bounds: Bounds, scale: float) -> RGBImage:
+        import openslide
+
+        slide = self._slide
         location = (round(bounds.x * scale), round(bounds.y * scale))
-        image = self._slide.read_region(location, level, (bounds.width, bounds.height))
-        return on_white(np.asarray(image))
+        try:
+            return on_white(np.asarray(slide.read_region(location, level, (bounds.width, bounds.height))))
+        except openslide.OpenSlideError:
+            # openslide answers every later call with the same error: one bad tile must not spoil the others.
+            with self._lock:
+                if self._slide is slide:
+                    self._slide = self._opened()
+            raise
+
+    def tile_size(self, level: int) -> tuple[int, int]:
+        return PIECE, PIECE
+
+    def cut_off(self) -> str | None:
+        return None
 
     def close(self) -> None:
         self._slide.close()
+
+
+def grid_pieces(bounds: Bounds, side: int) -> Iterator[Bounds]:
+    """The squares of a grid at the origin that touch `bounds`, row by row."""
+    for y in range(bounds.y // side * side, bounds.bottom, side):
+        for x in range(bounds.x // side * side, bounds.right, side):
+            yield Bounds(x, y, x + side, y + side)

@@ -8,15 +8,19 @@ its own area, with weights computed in float64 from its place in the slide.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from scipy.sparse import csr_array
 
 from wsi_pipeline.tiling import Bounds
 
 # Target rows made together; bounds the floating-point copies.
 STRIP = 256
+# Pixels of a level that are read together for a thumbnail; bounds its memory.
+PIECE_PIXELS = 4 * 2**20
 
 
 def source_of(target: Bounds, ratio: float) -> Bounds:
@@ -52,11 +56,81 @@ def shrink(pixels: NDArray[np.uint8], target: Bounds, ratio: float) -> NDArray[n
         bottom = min(top + STRIP, target.bottom)
         part = source_of(Bounds(0, top, 1, bottom), ratio)
         down = _weights(top, bottom, part.y, part.bottom, ratio)
-        rows = pixels[part.y - source.y : part.bottom - source.y].reshape(part.height, -1).astype(np.float32)
-        squeezed = (down @ rows).reshape(bottom - top, source.width, 3).transpose(1, 0, 2).reshape(source.width, -1)
-        mean = (across @ squeezed).reshape(target.width, bottom - top, 3).transpose(1, 0, 2)
-        out[top - target.y : bottom - target.y] = np.rint(mean)
+        rows = pixels[part.y - source.y : part.bottom - source.y]
+        out[top - target.y : bottom - target.y] = np.rint(_weighted(rows, down, across))
     return out
+
+
+def reduced(
+    size: tuple[int, int],
+    target: tuple[int, int],
+    tile: tuple[int, int],
+    read: Callable[[Bounds], NDArray[np.uint8]],
+) -> NDArray[np.uint8]:
+    """A whole picture made small, read in pieces of whole tiles: each tile once, memory bounded.
+
+    Parameters
+    ----------
+    size
+        Width and height of the picture.
+    target
+        Width and height of the result; not larger.
+    tile
+        Height and width of the tiles in which the picture is best read.
+    read
+        Pixels of a rectangle, uint8 (h, w, 3).
+
+    Returns
+    -------
+    uint8 (target height, target width, 3); each pixel the mean over its own area.
+    """
+    ratio = size[0] / target[0], size[1] / target[1]
+    # Whole numbers of pixels are added up first, as far as their grid is the tiles' grid: that is several times faster.
+    whole = _power_of_two(min(ratio) / 2, tile)
+    sums = np.zeros((target[1], target[0], 3), np.float32)
+    for piece in _pieces(size, tile):
+        pixels = read(piece)
+        if whole > 1:
+            pixels = np.asarray(Image.fromarray(pixels).reduce(whole))
+        x, y = piece.x // whole, piece.y // whole
+        right, bottom = x + pixels.shape[1], y + pixels.shape[0]
+        left, end = _touched(x, right, ratio[0] / whole, target[0])
+        top, low = _touched(y, bottom, ratio[1] / whole, target[1])
+        across = _weights(left, end, x, right, ratio[0] / whole)
+        sums[top:low, left:end] += _weighted(pixels, _weights(top, low, y, bottom, ratio[1] / whole), across)
+    return np.rint(sums).clip(0, 255).astype(np.uint8)
+
+
+def _power_of_two(limit: float, tile: tuple[int, int]) -> int:
+    """The largest power of two that is at most `limit` and divides both sides of a tile."""
+    whole = 1
+    while whole * 2 <= limit and tile[0] % (whole * 2) == 0 and tile[1] % (whole * 2) == 0:
+        whole *= 2
+    return whole
+
+
+def _pieces(size: tuple[int, int], tile: tuple[int, int]) -> Iterator[Bounds]:
+    columns = max(1, min(-(-size[0] // tile[1]), PIECE_PIXELS // (tile[0] * tile[1])))
+    rows = max(1, PIECE_PIXELS // (tile[0] * tile[1] * columns))
+    height, width = rows * tile[0], columns * tile[1]
+    for y in range(0, size[1], height):
+        for x in range(0, size[0], width):
+            yield Bounds(x, y, min(x + width, size[0]), min(y + height, size[1]))
+
+
+def _touched(first: int, end: int, ratio: float, length: int) -> tuple[int, int]:
+    """First and end of the target pixels, of `length`, that source pixels `first` to `end` touch."""
+    return math.floor(first / ratio), min(length, math.ceil(end / ratio))
+
+
+def _weighted(pixels: NDArray[np.uint8], down: csr_array, across: csr_array) -> NDArray[np.float32]:
+    """Sums over columns and rows of `pixels` with the weights of each target pixel: float32 (rows, columns, 3)."""
+    height, width = pixels.shape[:2]
+    squeezed = down @ pixels.reshape(height, -1).astype(np.float32)
+    rows = squeezed.shape[0]
+    turned = squeezed.reshape(rows, width, 3).transpose(1, 0, 2).reshape(width, -1)
+    result: NDArray[np.float32] = (across @ turned).reshape(-1, rows, 3).transpose(1, 0, 2)
+    return result
 
 
 def _by_whole(pixels: NDArray[np.uint8], ratio: int) -> NDArray[np.uint8]:
@@ -70,11 +144,15 @@ def _by_whole(pixels: NDArray[np.uint8], ratio: int) -> NDArray[np.uint8]:
 
 
 def _weights(first: int, end: int, source_first: int, source_end: int, ratio: float) -> csr_array:
-    """Rows: target pixels `first` to `end`; columns: source pixels; entries: share of the target's length."""
+    """Rows: target pixels `first` to `end`; columns: source pixels; entries: share of the target's length.
+
+    What a target pixel has beyond the source pixels that are there is left out.
+    """
     index = np.arange(first, end, dtype=np.float64)
     low, high = index * ratio, (index + 1) * ratio
-    start = np.floor(low + 1e-9).astype(np.int64)
-    count = np.ceil(high - 1e-9).astype(np.int64) - start
+    start = np.maximum(np.floor(low + 1e-9).astype(np.int64), source_first)
+    stop = np.minimum(np.ceil(high - 1e-9).astype(np.int64), source_end)
+    count = np.maximum(stop - start, 0)
     row = np.repeat(np.arange(len(index)), count)
     column = start[row] + np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
     overlap = np.minimum(high[row], column + 1.0) - np.maximum(low[row], column)

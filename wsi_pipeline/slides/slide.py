@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import numpy as np
-from PIL import Image
 
 from wsi_pipeline.cohort import SlideRef
 from wsi_pipeline.errors import MppMissing, SlideNotFound, SlideTooCoarse, SlideUnreadable
-from wsi_pipeline.slides.readers import Level, OpenSlideReader, Reader, RGBImage, TiffSlideReader
-from wsi_pipeline.slides.resample import shrink, source_of
-from wsi_pipeline.slides.tiffs import TiledReader, damage_reports, tiled
+from wsi_pipeline.slides.damage import reports
+from wsi_pipeline.slides.readers import Level, NotAPicture, OpenSlideReader, Reader, RGBImage, TiffSlideReader
+from wsi_pipeline.slides.resample import reduced, shrink, source_of
+from wsi_pipeline.slides.tiffs import tiled
 from wsi_pipeline.tiling import Bounds
 
 logger = logging.getLogger(__name__)
@@ -51,7 +50,7 @@ class Slide:
         self.ref = ref
         self.mpp = mpp
         self.mpp_source = mpp_source
-        self.levels = tuple(_levels(reader.level_sizes))
+        self.levels = tuple(sorted(_levels(reader.level_sizes), key=lambda level: level.downsample))
         self.size = (self.levels[0].width, self.levels[0].height)
         self.crop = reader.crop
         self.reader = reader.name
@@ -95,25 +94,14 @@ class Slide:
     def thumbnail(self, max_side: int) -> RGBImage:
         """The whole slide, its longer side at most `max_side` px; memory does not grow with the slide."""
         downsample = max(1.0, max(self.size) / max_side)
-        width, height = (max(1, round(side / downsample)) for side in self.size)
         level = self._level_for(downsample)
-        if level.width * level.height <= STRIP_PIXELS:
-            pixels = self._level(level, Bounds(0, 0, level.width, level.height))
-            return np.array(Image.fromarray(pixels).resize((width, height), Image.Resampling.BOX))
-        return self._thumbnail_in_strips(level, width, height)
-
-    def _thumbnail_in_strips(self, level: Level, width: int, height: int) -> RGBImage:
-        out = np.empty((height, width, 3), np.uint8)
-        ratio = level.height / height
-        rows = max(1, int(STRIP_PIXELS / level.width / ratio))
-        for top in range(0, height, rows):
-            bottom = min(top + rows, height)
-            low, high = top * ratio, bottom * ratio
-            strip = Bounds(0, math.floor(low), level.width, min(math.ceil(high), level.height))
-            box = (0, low - strip.y, level.width, min(high - strip.y, strip.height))
-            pixels = Image.fromarray(self._level(level, strip))
-            out[top:bottom] = np.array(pixels.resize((width, bottom - top), Image.Resampling.BOX, box=box))
-        return out
+        width, height = (max(1, round(side / downsample)) for side in self.size)
+        return reduced(
+            (level.width, level.height),
+            (min(width, level.width), min(height, level.height)),
+            self._reader.tile_size(level.index),
+            lambda piece: self._level(level, piece),
+        )
 
     def _level_for(self, downsample: float) -> Level:
         """The coarsest level that is at least as fine as asked for."""
@@ -226,17 +214,18 @@ def _open_reader(ref: SlideRef) -> Reader:
     """tiffslide with tifffile's tiles where they can be read, else tiffslide alone, else openslide."""
     causes = []
     try:
-        with damage_reports() as damage:
-            base = TiffSlideReader(ref.uri)
-            reader = tiled(base, ref.uri)
+        with reports() as damage:
+            reader = tiled(TiffSlideReader(ref.uri))
     except FileNotFoundError as error:
         raise SlideNotFound(
             ref.slide_id, f"there is nothing at {ref.uri}", "look at the URL and your access"
         ) from error
+    except NotAPicture as error:
+        raise SlideUnreadable(ref.slide_id, error.cause, f"{error.remedy}, or leave it out") from error
     except Exception as error:  # noqa: BLE001 - tifffile, fsspec and codecs raise many kinds
         causes.append(f"tiffslide: {_one_line(error)}")
     else:
-        broken = (reader.check() if isinstance(reader, TiledReader) else None) or next(iter(damage), None)
+        broken = reader.cut_off() or next(iter(damage), None)
         if broken is None:
             return reader
         reader.close()
