@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.inference.make import BASELINE, make_job, make_slide, make_unet, tree
@@ -22,22 +23,31 @@ from tests.inference.make import make_job
 from wsi_pipeline.cohort import SlideRef
 from wsi_pipeline.inference import Engine, EngineSettings
 
-uri, store, model, limit = sys.argv[1:]
+uri, store, model, limit, workers = sys.argv[1:]
 if int(limit):
     import resource
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
 ref = SlideRef(slide_id="slide", uri=uri, name="slide.tif")
-settings = EngineSettings(block=256, window=384, device="cpu", runtime="torch", precision="fp32")
-with Engine(model, settings) as engine:
-    for result in engine.predict([make_job(ref, Path(store))]):
-        print(result.error or "complete", flush=True)
+settings = EngineSettings(
+    block=256, window=384, device="cpu", runtime="torch", precision="fp32", workers=int(workers) or None
+)
+if __name__ == "__main__":
+    with Engine(model, settings) as engine:
+        for result in engine.predict([make_job(ref, Path(store))]):
+            print(result.error or "complete", flush=True)
 """
 
 
-def start(ref: SlideRef, store: Path, model: str = BASELINE, limit: int = 0) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", PROGRAM, ref.uri, str(store), model, str(limit)]
+def start(
+    ref: SlideRef, store: Path, model: str = BASELINE, *, limit: int = 0, workers: int = 0
+) -> subprocess.Popen[str]:
+    """The program in a session of its own, as from a terminal of its own."""
+    command = [sys.executable, "-c", PROGRAM, ref.uri, str(store), model, str(limit), str(workers)]
     root = Path(__file__).parents[2]
-    return subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": "."})
+    environment = {**os.environ, "PYTHONPATH": "."}
+    return subprocess.Popen(
+        command, cwd=root, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    )
 
 
 def kill_when(process: subprocess.Popen[str], store: Path, files: int, delay: float = 0.0) -> bool:
@@ -73,15 +83,25 @@ def test_a_run_that_is_killed_again_and_again_ends_in_the_bytes_of_one_left_alon
     assert tree(tmp_path / "killed") == tree(tmp_path / "alone")
 
 
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> tuple[SlideRef, str, dict[str, str]]:
+    """A slide, a network, and the files of a run that was left alone."""
+    folder = tmp_path_factory.mktemp("network")
+    ref = make_slide(folder / "slide.tif", 1000, 1000)
+    model = make_unet(folder / "model")
+    assert start(ref, folder / "alone", model).communicate()[0] == "complete\n"
+    return ref, model, tree(folder / "alone")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", range(6))
-def test_a_network_killed_at_any_moment_ends_in_the_same_bytes(tmp_path: Path, moment: int) -> None:
-    ref = make_slide(tmp_path / "slide.tif", 1000, 1000)
-    model = make_unet(tmp_path / "model")
-    assert start(ref, tmp_path / "alone", model).communicate()[0] == "complete\n"
-    kill_when(start(ref, tmp_path / "killed", model), tmp_path / "killed", 4 + 5 * moment, delay=0.02 * moment)
+@pytest.mark.parametrize(("files", "delay"), [(4, 0.0), (9, 0.02), (14, 0.07), (21, 0.01)])
+def test_a_network_killed_at_any_moment_ends_in_the_same_bytes(
+    network: tuple[SlideRef, str, dict[str, str]], tmp_path: Path, files: int, delay: float
+) -> None:
+    ref, model, alone = network
+    assert kill_when(start(ref, tmp_path / "killed", model), tmp_path / "killed", files, delay)
     assert start(ref, tmp_path / "killed", model).communicate()[0] == "complete\n"
-    assert tree(tmp_path / "killed") == tree(tmp_path / "alone")
+    assert tree(tmp_path / "killed") == alone
 
 
 def test_a_store_that_cannot_grow_is_named_and_goes_on_when_there_is_room(ref: SlideRef, tmp_path: Path) -> None:
@@ -95,17 +115,38 @@ def test_a_store_that_cannot_grow_is_named_and_goes_on_when_there_is_room(ref: S
     assert tree(tmp_path / "full") == tree(tmp_path / "alone")
 
 
-def test_an_interrupt_from_the_keyboard_ends_the_program_and_keeps_what_is_done(ref: SlideRef, tmp_path: Path) -> None:
-    process = start(ref, tmp_path / "p")
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_an_interrupt_from_the_keyboard_ends_the_program_and_keeps_what_is_done(
+    ref: SlideRef, tmp_path: Path, workers: int
+) -> None:
+    process = start(ref, tmp_path / "p", workers=workers)
     while not list((tmp_path / "p").rglob("c/0/*/*")):
         assert process.poll() is None
         time.sleep(0.001)
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    # A terminal sends it to every process of the program.
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=120)
     assert process.returncode not in (0, -signal.SIGKILL)
-    store = PredictionStore.open(tmp_path / "p")
-    states = store.blocks
+    states = PredictionStore.open(tmp_path / "p").blocks
     done = {(int(row), int(column)) for row, column in zip(*(states == BlockState.DONE).nonzero(), strict=True)}
     shards = {tuple(map(int, path.parts[-2:])) for path in (tmp_path / "p" / "probability" / "c").glob("0/*/*")}
     assert done
     assert done == shards
+
+
+@pytest.mark.slow
+def test_workers_of_a_client_that_was_killed_end_and_the_rest_can_be_done(ref: SlideRef, tmp_path: Path) -> None:
+    process = start(ref, tmp_path / "killed", workers=2)
+    while not list((tmp_path / "killed").rglob("c/0/*/*")):
+        assert process.poll() is None
+        time.sleep(0.001)
+    processes = psutil.Process(process.pid).children(recursive=True)
+    assert processes
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    with Engine(BASELINE, EngineSettings(block=256, window=384)) as engine:
+        assert next(engine.predict([make_job(ref, tmp_path / "killed")])).complete
+        assert next(engine.predict([make_job(ref, tmp_path / "alone")])).complete
+    _, alive = psutil.wait_procs(processes, timeout=120)
+    assert not alive
+    assert tree(tmp_path / "killed") == tree(tmp_path / "alone")

@@ -132,7 +132,7 @@ def _local(workers: int | None) -> Iterator[Client]:
         "silence_logs": logging.CRITICAL,
     }
     if workers is not None:
-        settings["host"] = LOOPBACK
+        settings |= {"host": LOOPBACK, "preload": "wsi_pipeline.inference.worker_setup"}
     # A worker that dies is told at once: the engine itself decides what to try again.
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 0}),

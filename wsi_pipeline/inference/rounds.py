@@ -113,7 +113,7 @@ class Round:
         """Let the blocks that are at work end and keep them; what was not begun is left for another call."""
         if not self._sent or self._client.status != "running":
             return
-        logger.info("stopping: blocks that are at work are finished first")
+        logger.info("stopping: blocks that are at work are finished first (interrupt again not to wait)")
         session = self._means.session
         self._client.run(registry.stop, session, True, on_error="ignore")
         try:

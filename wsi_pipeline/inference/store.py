@@ -320,8 +320,8 @@ class PredictionStore:
         bounds = self.grid.bounds(row, column)
         area = (slice(bounds.y, bounds.bottom), slice(bounds.x, bounds.right))
         with _told(self.path, "written"):
-            self._probability[(slice(None), *area)] = probability
-            self._uncertainty[area] = uncertainty
+            _for_writing(self._probability, probability)[(slice(None), *area)] = probability
+            _for_writing(self._uncertainty, uncertainty)[area] = uncertainty
             if "://" not in self.path:
                 for file in (f"probability/c/0/{row}/{column}", f"uncertainty/c/{row}/{column}"):
                     _flush(Path(self.path, file))
@@ -367,6 +367,11 @@ def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:
     if not isinstance(found, zarr.Array):
         raise ValueError(f"{name} is not an array")
     return found
+
+
+def _for_writing(array: zarr.Array[Any], values: NDArray[np.uint8]) -> zarr.Array[Any]:
+    """The array, set to look for chunks that are all 0 only where no chunk holds anything: looking costs half."""
+    return array.with_config({"write_empty_chunks": bool(values.any())})
 
 
 def _flush(path: Path) -> None:
