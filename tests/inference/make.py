@@ -80,11 +80,12 @@ def predict_here(
     window: int,
     runs: Sequence[int] = (3,),
     runtime: str = "torch",
+    device: str = "cpu",
 ) -> SlideResult:
     """What the engine does, in this thread and without a cluster: runs of the given lengths, over and over."""
     card = load_card(model)
     cell = cell_side(card.stride)
-    spec = ModelSpec(model, "cpu", "numpy" if model.startswith("baseline:") else runtime, "fp32", 1)
+    spec = ModelSpec(model, device, "numpy" if model.startswith("baseline:") else runtime, "fp32", 1)
     session = uuid.uuid4().hex
     work = SlideWork.start(job, card, block=-(-block // cell) * cell, retries=0)
     lengths = cycled(runs)
