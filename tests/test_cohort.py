@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pyarrow as pa
@@ -110,6 +112,98 @@ def test_a_manifest_that_cannot_be_used_is_an_error_of_the_configuration(folder:
 def test_mpp_can_be_given_by_id_name_or_glob(folder: Path) -> None:
     found = cohort(folder, slides=["a.svs", "b.tif", "deep/*"], mpp={"a.svs": 0.25, "*.tif": 0.5})
     assert [ref.mpp for ref in found.slides] == [0.25, 0.5, 0.5]
+
+
+def test_a_key_of_mpp_that_fits_no_slide_is_pointed_out(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cohort(folder, slides=["a.svs"], mpp={"a.svz": 0.25})
+    assert "`a.svz` fits no slide" in caplog.text
+
+
+def test_a_file_may_be_named_by_its_home_a_file_url_or_with_dots(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(folder))
+    names = ["~/a.svs", f"file://{folder}/deep/c%20d.tif", "deep/../b.tif"]
+    found = cohort(folder, slides=names)
+    assert [ref.uri for ref in found.slides] == [str(folder / name) for name in ("a.svs", "deep/c d.tif", "b.tif")]
+
+
+def test_a_name_with_brackets_is_a_name_when_there_is_such_a_file(folder: Path) -> None:
+    (folder / "x[1].svs").write_bytes(b"x")
+    assert [ref.name for ref in cohort(folder, slides=["x[1].svs"]).slides] == ["x[1].svs"]
+
+
+def test_ids_that_differ_only_in_case_are_one_folder_on_some_disks(folder: Path) -> None:
+    manifest(folder, "slide_id,uri\nS1,a.svs\ns1,b.tif\n")
+    (problem,) = cohort(folder, manifest="cohort.csv").problems
+    assert "s1: is the id of two slides, a.svs and b.tif; give each slide its own id" in str(problem)
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_a_manifest_from_a_spreadsheet_is_read(folder: Path, mark: str) -> None:
+    lines = ["Slide_ID,URI,mpp,Patient", "S1,a.svs,0|25,P1", ",,,", "S2,b.tif,,12"]
+    text = "\ufeff" + "\r\n".join(lines).replace(",", mark).replace("|", ",") + "\r\n"
+    (folder / "cohort.csv").write_text(text, encoding="utf-8", newline="")
+    found = cohort(folder, manifest="cohort.csv")
+    assert found.problems == ()
+    assert [(ref.slide_id, ref.mpp, ref.patient) for ref in found.slides] == [("S1", 0.25, "P1"), ("S2", None, "12")]
+
+
+def test_numbers_of_a_parquet_manifest_are_names_as_they_were_meant(folder: Path) -> None:
+    table: dict[str, list[Any]] = {
+        "slide_id": [7, 8],
+        "uri": ["a.svs", "b.tif"],
+        "patient": [12.0, None],
+        "mpp": [float("nan"), 0.5],
+    }
+    pq.write_table(pa.table(table), folder / "cohort.parquet")
+    first, second = cohort(folder, manifest="cohort.parquet").slides
+    assert (first.slide_id, first.patient, first.mpp) == ("7", "12", None)
+    assert (second.slide_id, second.patient, second.mpp) == ("8", None, 0.5)
+
+
+def test_a_misspelt_column_is_pointed_out(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    manifest(folder, "uri,pateint,stain\na.svs,P1,HE\n")
+    assert cohort(folder, manifest="cohort.csv").slides[0].patient is None
+    assert "`pateint` is not used; did you mean `patient`?" in caplog.text
+    assert "stain" not in caplog.text
+
+
+def test_a_manifest_on_a_store_names_slides_beside_it(folder: Path) -> None:
+    fs = fsspec.filesystem("memory")
+    fs.pipe("/manifest-test/list.csv", b"uri\none.tif\nmemory://else/two.tif\n/abs/three.tif\n")
+    found = cohort(folder, manifest="memory://manifest-test/list.csv")
+    assert [ref.uri for ref in found.slides] == ["memory://manifest-test/one.tif", "memory://else/two.tif"]
+    assert "there is no file /abs/three.tif" in str(found.problems[0])
+
+
+def test_slides_in_an_archive_are_found(folder: Path) -> None:
+    with zipfile.ZipFile(folder / "all.zip", "w") as archive:
+        for name in ("deep/b.tif", "deep/a.tif", "deep/notes.txt"):
+            archive.writestr(name, "x")
+    found = cohort(folder, slides=["zip://deep/*::all.zip"])
+    assert [ref.name for ref in found.slides] == ["a.tif", "b.tif"]
+    assert found.slides[0].uri == f"zip://deep/a.tif::{folder / 'all.zip'}"
+    with fsspec.open(found.slides[0].uri) as file:
+        assert file.read() == b"x"
+
+
+def test_a_store_that_cannot_be_listed_is_one_line(folder: Path) -> None:
+    found = cohort(folder, slides=["nosuch://bucket/*.svs", "zip://*.svs::none.zip"])
+    assert [type(problem).__name__ for problem in found.problems] == ["SlideNotFound", "SlideNotFound"]
+    assert all("cannot be listed" in str(problem) and "\n" not in str(problem) for problem in found.problems)
+
+
+@pytest.mark.parametrize(
+    ("uri", "name"),
+    [
+        ("s3://bucket/deep/a.svs", "a.svs"),
+        ("https://host/x/a%20b.svs?v=1", "a b.svs"),
+        ("zip://a.svs::s3://bucket/all.zip", "a.svs"),
+        ("simplecache::s3://bucket/a.ome.tif", "a.ome.tif"),
+        ("memory://a.svs", "a.svs"),
+    ],
+)
+def test_the_name_of_a_slide_is_the_last_part_of_its_url(uri: str, name: str) -> None:
+    assert name_of(uri) == name
 
 
 def test_urls_are_listed_through_fsspec(folder: Path) -> None:

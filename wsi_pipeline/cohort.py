@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import fnmatch
 import glob
 import hashlib
+import io
+import logging
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,8 +20,10 @@ from urllib.parse import unquote, urlsplit
 from wsi_pipeline.config import Config
 from wsi_pipeline.errors import ConfigError, SlideError, SlideNotFound, SlideUnreadable
 
+logger = logging.getLogger(__name__)
+
 MANIFEST_COLUMNS = ("slide_id", "uri", "mpp", "patient", "site", "scanner")
-_SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_SAFE_ID = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,126}[A-Za-z0-9_-])?")
 _HAS_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(::|://)")
 # Folders that belong to a slide file beside them (MIRAX, VSI) and files that lie beside slides.
 _NOT_SLIDES = {".json", ".geojson", ".csv", ".txt", ".xml", ".npz", ".md", ".yaml", ".qpdata"}
@@ -66,10 +72,12 @@ def load_cohort(config: Config) -> Cohort:
     problems: list[SlideError] = []
     found: list[SlideRef] = []
     if config.cohort.manifest is not None:
-        found += _manifest(config.resolve(config.cohort.manifest), problems)
+        found += _manifest(config.cohort.manifest, config, problems)
     for pattern in config.cohort.slides:
         found += _matches(pattern, config, problems)
-    unique = _without_twins(found, problems)
+    unique = list(_without_twins(found, problems))
+    if isinstance(config.cohort.mpp, Mapping):
+        _warn_of_unused(config.cohort.mpp, unique)
     return Cohort(tuple(_with_mpp(ref, config.cohort.mpp) for ref in unique), tuple(problems))
 
 
@@ -80,57 +88,82 @@ def slide_id_of(uri: str) -> str:
 
 
 def name_of(uri: str) -> str:
-    """The file name in a path or URL."""
+    """The file name in a path or URL; that of the innermost file for a chain like `zip://a.svs::s3://b/c.zip`."""
     if not _HAS_SCHEME.match(uri):
         return Path(uri).name
-    part = urlsplit(_part_with_path(uri))
-    return unquote((part.netloc + part.path).rstrip("/").rsplit("/", 1)[-1]) or uri
+    _, link, _ = _chain(uri)
+    parts = urlsplit(link)
+    return unquote(f"{parts.netloc}{parts.path}".rstrip("/").rsplit("/", 1)[-1]) or uri
 
 
-def _part_with_path(uri: str) -> str:
-    """The part of a chained URL that names the file inside."""
-    return next((part for part in uri.split("::") if "://" in part), uri)
+def _chain(url: str) -> tuple[str, str, str]:
+    """What is before the first link with a path (`simplecache::`), that link, and what follows (`::s3://b/c.zip`)."""
+    links = url.split("::")
+    first = next((index for index, link in enumerate(links) if "://" in link), 0)
+    before = "".join(f"{link}::" for link in links[:first])
+    return before, links[first], "".join(f"::{link}" for link in links[first + 1 :])
+
+
+def _absolute(uri: str, base: str) -> str:
+    """A path or URL that no longer depends on `base`, the folder or URL that relative paths count from."""
+    if uri.startswith("file://"):
+        uri = unquote(urlsplit(uri).path)
+    if _HAS_SCHEME.match(uri):
+        # The archive at the end of a chain may be a relative path.
+        head, mark, last = uri.rpartition("::")
+        return f"{head}::{_absolute(last, base)}" if mark and "://" not in last else uri
+    if _HAS_SCHEME.match(base) and not uri.startswith("/"):
+        return f"{base.rstrip('/')}/{uri}"
+    return os.path.abspath(os.path.join(base, os.path.expanduser(uri)))
 
 
 def _matches(pattern: str, config: Config, problems: list[SlideError]) -> Iterator[SlideRef]:
-    if pattern.startswith("file://"):
-        pattern = unquote(urlsplit(pattern).path)
-    if _HAS_SCHEME.match(pattern):
-        yield from _remote(pattern, problems)
+    path = _absolute(pattern, str(config.base.absolute()))
+    if _HAS_SCHEME.match(path):
+        yield from _remote(path, problems)
         return
-    path = config.resolve(pattern)
-    if not glob.has_magic(pattern) or path.exists():
-        ref = _checked(_ref(str(path)), problems)
+    if not glob.has_magic(pattern) or os.path.exists(path):
+        ref = _checked(_ref(path), problems)
         if ref is not None:
             yield ref
         return
-    names = sorted(name for name in glob.glob(str(path), recursive=True) if _may_be_slide(Path(name)))
+    names = sorted(name for name in glob.glob(path, recursive=True) if os.path.isfile(name) and _may_be_slide(name))
     if not names:
         problems.append(SlideNotFound(pattern, "matches no file", f"look at the path, it counts from {config.base}"))
     yield from (_ref(name) for name in names)
 
 
-def _may_be_slide(path: Path) -> bool:
-    return path.is_file() and path.suffix.lower() not in _NOT_SLIDES and not path.name.startswith(".")
+def _may_be_slide(name: str) -> bool:
+    path = Path(name)
+    return path.suffix.lower() not in _NOT_SLIDES and not path.name.startswith(".")
 
 
 def _remote(pattern: str, problems: list[SlideError]) -> Iterator[SlideRef]:
-    import fsspec
-
-    # In a chain (`simplecache::s3://...`, `zip://*.tif::file.zip`) the first part with a path names the files.
-    if not glob.has_magic(_part_with_path(pattern)):
+    before, link, after = _chain(pattern)
+    # In a web address ? begins the query.
+    if not (("*" in link) if link.startswith("http") else glob.has_magic(link)):
         yield _ref(pattern)
         return
     try:
-        files = fsspec.open_files(pattern, mode="rb")
-        urls = sorted(file.full_name if "://" in file.full_name else file.path for file in files)
-    except Exception as error:  # noqa: BLE001 - stores raise errors of their own (credentials, network, quota)
+        names = _listed(pattern)
+    except (OSError, ValueError, ImportError) as error:
         cause = " ".join(str(error).split()) or type(error).__name__
         problems.append(SlideNotFound(pattern, f"cannot be listed: {cause}", "look at the URL and at your access"))
         return
-    if not urls:
+    if not names:
         problems.append(SlideNotFound(pattern, "matches no object", "look at the URL"))
-    yield from (_ref(url) for url in urls)
+    scheme = link.split("://", 1)[0]
+    for name in names:
+        found = name if "://" in name else f"{scheme}://{name.lstrip('/')}"
+        yield _ref(f"{before}{found}{after}")
+
+
+def _listed(pattern: str) -> list[str]:
+    import fsspec
+
+    store, path = fsspec.core.url_to_fs(pattern)
+    found: Mapping[str, Mapping[str, Any]] = store.glob(path, detail=True)
+    return sorted(name for name, info in found.items() if info.get("type") == "file" and _may_be_slide(name))
 
 
 def _ref(uri: str) -> SlideRef:
@@ -155,17 +188,17 @@ def _checked(ref: SlideRef, problems: list[SlideError]) -> SlideRef | None:
     return ref
 
 
-def _manifest(path: Path, problems: list[SlideError]) -> Iterator[SlideRef]:
-    for number, row in enumerate(_rows(path), start=2):
-        label = f"{path.name} row {number}"
-        values = {
-            k: str(v).strip() for k, v in row.items() if k in MANIFEST_COLUMNS and v is not None and str(v).strip()
-        }
+def _manifest(manifest: str, config: Config, problems: list[SlideError]) -> Iterator[SlideRef]:
+    where = _absolute(manifest, str(config.base.absolute()))
+    name, folder = name_of(where), where.rpartition("/")[0]
+    for number, row in _rows(where):
+        label = f"{name} row {number}"
+        values = {column: text for column in MANIFEST_COLUMNS if (text := _text(row.get(column)))}
         if "uri" not in values:
             problems.append(SlideNotFound(label, "has no uri", "give the slide's path or URL in the column `uri`"))
             continue
         try:
-            ref = _from_row(values, path.parent, label)
+            ref = _from_row(values, folder, label)
         except SlideError as error:
             problems.append(error)
             continue
@@ -174,12 +207,17 @@ def _manifest(path: Path, problems: list[SlideError]) -> Iterator[SlideRef]:
             yield checked
 
 
-def _from_row(values: Mapping[str, str], folder: Path, label: str) -> SlideRef:
-    uri = values["uri"]
-    if uri.startswith("file://"):
-        uri = unquote(urlsplit(uri).path)
-    if not _HAS_SCHEME.match(uri):
-        uri = str((folder / uri).absolute())
+def _text(value: Any) -> str:
+    """A cell as text; a whole number that a table holds as float (for want of an empty integer) as it was meant."""
+    if value is None or value != value:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value).strip()
+
+
+def _from_row(values: Mapping[str, str], folder: str, label: str) -> SlideRef:
+    uri = _absolute(values["uri"], folder)
     slide_id = values.get("slide_id") or slide_id_of(uri)
     if not _SAFE_ID.fullmatch(slide_id):
         raise SlideUnreadable(
@@ -202,7 +240,7 @@ def _number(text: str | None, label: str) -> float | None:
     if text is None or text.lower() == "nan":
         return None
     try:
-        value = float(text)
+        value = float(text.replace(",", "."))
     except ValueError:
         value = -1.0
     if not 0.05 <= value <= 20:
@@ -212,29 +250,63 @@ def _number(text: str | None, label: str) -> float | None:
     return value
 
 
-def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
+def _rows(manifest: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Number (the header is row 1) and cells of each row that is not empty; columns by name in lower case."""
     try:
-        if path.suffix.lower() in {".parquet", ".pq"}:
+        data = _bytes(manifest)
+        if manifest.lower().endswith((".parquet", ".pq")):
+            import pyarrow as pa
             import pyarrow.parquet as pq
 
-            table = pq.read_table(path)
+            table = pq.read_table(pa.BufferReader(data))
             names: list[str] = table.column_names
-            rows: Sequence[Mapping[str, Any]] = table.to_pylist()
+            cells: Sequence[Sequence[Any]] = list(zip(*(column.to_pylist() for column in table.columns), strict=True))
         else:
-            with path.open(newline="", encoding="utf-8-sig") as file:
-                reader = csv.DictReader(file)
-                names = list(reader.fieldnames or ())
-                rows = list(reader)
-    except (OSError, ValueError, csv.Error) as error:
-        raise ConfigError(f"cohort.manifest: cannot read {path}: {error}") from error
+            text = data.decode("utf-8-sig")
+            names, *cells = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text)) or [[]]
+    except (OSError, ValueError, ImportError, csv.Error) as error:
+        raise ConfigError(f"cohort.manifest: cannot read {manifest}: {' '.join(str(error).split())}") from error
+    names = [name.strip().lower() for name in names]
     if "uri" not in names:
-        raise ConfigError(f"cohort.manifest: {path} has no column `uri`; columns are {', '.join(MANIFEST_COLUMNS)}")
-    return iter(rows)
+        raise ConfigError(f"cohort.manifest: {manifest} has no column `uri`; columns are {', '.join(MANIFEST_COLUMNS)}")
+    _warn_of_misspelt(manifest, names)
+    for number, row in enumerate(cells, start=2):
+        if any(_text(cell) for cell in row):
+            yield number, dict(zip(names, row, strict=False))
+
+
+def _bytes(where: str) -> bytes:
+    if not _HAS_SCHEME.match(where):
+        return Path(where).read_bytes()
+    import fsspec
+
+    with fsspec.open(where, "rb") as file:
+        data: bytes = file.read()
+    return data
+
+
+def _delimiter(text: str) -> str:
+    header = text.split("\n", 1)[0]
+    return next((mark for mark in (";", "\t") if mark in header and "," not in header), ",")
+
+
+def _warn_of_misspelt(manifest: str, names: Sequence[str]) -> None:
+    for name in names:
+        near = difflib.get_close_matches(name, MANIFEST_COLUMNS, n=1, cutoff=0.75)
+        if near and name not in MANIFEST_COLUMNS and near[0] not in names:
+            logger.warning("%s: the column `%s` is not used; did you mean `%s`?", manifest, name, near[0])
+
+
+def _warn_of_unused(given: Mapping[str, float], refs: Sequence[SlideRef]) -> None:
+    for key in given:
+        if not any(_is_meant(key, ref) for ref in refs):
+            logger.warning("cohort.mpp: `%s` fits no slide: neither an id nor a file name", key)
 
 
 def _without_twins(found: list[SlideRef], problems: list[SlideError]) -> Iterator[SlideRef]:
     by_uri: dict[str, SlideRef] = {}
-    ids: set[str] = set()
+    # Ids become folders, and some file systems take a and A for the same.
+    ids: dict[str, SlideRef] = {}
     for ref in found:
         where = str(Path(ref.uri).resolve()) if ref.is_local else ref.uri
         if where in by_uri:
@@ -244,15 +316,16 @@ def _without_twins(found: list[SlideRef], problems: list[SlideError]) -> Iterato
                     ref.slide_id, f"is there twice (also as {twin})", "list each slide once; the first counts"
                 )
             )
-        elif ref.slide_id in ids:
+        elif ref.slide_id.lower() in ids:
+            twin = ids[ref.slide_id.lower()].name
             problems.append(
                 SlideUnreadable(
-                    ref.slide_id, f"is the id of two slides, also of {ref.uri}", "give each slide its own id"
+                    ref.slide_id, f"is the id of two slides, {twin} and {ref.name}", "give each slide its own id"
                 )
             )
         else:
             by_uri[where] = ref
-            ids.add(ref.slide_id)
+            ids[ref.slide_id.lower()] = ref
             yield ref
 
 
@@ -266,6 +339,10 @@ def _with_mpp(ref: SlideRef, given: float | Mapping[str, float] | None) -> Slide
         if key in given:
             return replace(ref, mpp=given[key])
     for pattern, value in given.items():
-        if fnmatch.fnmatch(ref.name, pattern) or fnmatch.fnmatch(ref.slide_id, pattern):
+        if _is_meant(pattern, ref):
             return replace(ref, mpp=value)
     return ref
+
+
+def _is_meant(pattern: str, ref: SlideRef) -> bool:
+    return any(fnmatch.fnmatchcase(text, pattern) or text == pattern for text in (ref.slide_id, ref.name))
