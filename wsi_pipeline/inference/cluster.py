@@ -38,7 +38,8 @@ class Cluster:
     in_process
         The tasks run in threads of this process.
     threads
-        Model threads of each worker process; None: as many as the worker was started with.
+        Model threads of a worker process; None: all cores. Where workers are there already, the fewest threads
+        that one of them was started with: a site says in this way how many cores a worker has.
     """
 
     client: Client
@@ -85,7 +86,8 @@ def connect(scheduler: str | None, workers: int | None) -> Iterator[Cluster]:
     """
     if scheduler is not None:
         with _existing(scheduler) as client:
-            yield Cluster(client, in_process=False, threads=None)
+            workers_there = client.scheduler_info(n_workers=-1)["workers"].values()
+            yield Cluster(client, in_process=False, threads=min(int(w["nthreads"]) for w in workers_there))
     else:
         with _local(workers) as client:
             threads = None if workers is None else max(1, available_cores() // workers)

@@ -144,13 +144,13 @@ class Engine:
             A worker cannot load the model.
         """
         means = Means(
-            self._session,
-            self._cluster,
-            self.card,
-            self._model,
-            self.settings.window,
-            self.block,
-            self.settings.retries,
+            session=self._session,
+            cluster=self._cluster,
+            card=self.card,
+            model=self._model,
+            window=self.settings.window,
+            block=self.block,
+            retries=self.settings.retries,
         )
         self._round = Round(means, self._pace, on_progress)
         try:

@@ -90,6 +90,7 @@ class Round:
         self._on_progress = on_progress
         self._client = means.cluster.client
         self._gpu = means.model.device != "cpu"
+        self._resources = {GPU: 1} if self._gpu and means.cluster.has_gpus else None
         self._sent: dict[Future[RunOutcome], _Sent] = {}
         self._back = as_completed(loop=self._client.loop)
         self._slides: list[SlideWork] = []
@@ -182,9 +183,8 @@ class Round:
             window=means.window,
             blocks=blocks,
         )
-        resources = {GPU: 1} if self._gpu and means.cluster.has_gpus else None
         key = f"predict-blocks-{uuid.uuid4().hex}"
-        future = self._client.submit(run_blocks, run, key=key, pure=False, resources=resources)
+        future = self._client.submit(run_blocks, run, key=key, pure=False, resources=self._resources)
         self._sent[future] = _Sent(work, blocks, alone)
         self._back.add(future)
 
