@@ -22,7 +22,7 @@ def write_slide(
     path: Path,
     image: NDArray[np.uint8],
     *,
-    mpp: float | None = 0.5,
+    mpp: float | tuple[float, float] | None = 0.5,
     tile: int = 256,
     levels: int = 3,
     compression: str = "jpeg",
@@ -33,7 +33,8 @@ def write_slide(
         for level in range(levels):
             size: dict[str, Any] = {}
             if mpp is not None:
-                size = {"resolution": (1e4 / mpp / 2**level,) * 2, "resolutionunit": "CENTIMETER"}
+                x, y = mpp if isinstance(mpp, tuple) else (mpp, mpp)
+                size = {"resolution": (1e4 / x / 2**level, 1e4 / y / 2**level), "resolutionunit": "CENTIMETER"}
             tiff.write(
                 image[:: 2**level, :: 2**level],
                 tile=(tile, tile),

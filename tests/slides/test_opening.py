@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 
 from tests.slides.make import texture, write_slide
 from tests.slides.test_reading import ref
@@ -70,8 +72,6 @@ def test_a_slide_that_is_too_coarse_for_the_model_is_refused(tmp_path: Path) -> 
 
 
 def damage(path: Path, level: int, how: str) -> None:
-    import tifffile
-
     with tifffile.TiffFile(path) as tiff:
         page = tiff.pages[level]
         assert isinstance(page, tifffile.TiffPage)
@@ -110,22 +110,55 @@ def test_the_listing_shows_every_slide_and_every_problem(tmp_path: Path) -> None
     assert good.to_dict()["mpp"] == pytest.approx(0.5)
 
 
-def test_pixels_that_are_not_square_count_with_their_mean(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    path = tmp_path / "a.tif"
-    import tifffile
-
-    tifffile.imwrite(
-        path,
-        np.full((300, 300, 3), 200, np.uint8),
-        tile=(256, 256),
-        photometric="rgb",
-        resolution=(20_000, 10_000),
-        resolutionunit="CENTIMETER",
-        metadata=None,
-    )
+def test_pixels_that_are_not_square_count_with_their_mean_and_a_note(tmp_path: Path) -> None:
+    path = write_slide(tmp_path / "a.tif", texture(300, 300), mpp=(0.5, 1.0))
     with open_slide(ref(path)) as slide:
         assert slide.mpp == pytest.approx(0.75)
-    assert "not square" in caplog.text
+        assert "not square (0.5 by 1 µm)" in slide.notes[0]
+
+
+def test_a_configuration_that_contradicts_the_file_is_noted(tmp_path: Path) -> None:
+    path = write_slide(tmp_path / "a.tif", texture(300, 300), mpp=0.25)
+    with open_slide(ref(path, mpp=0.5)) as slide:
+        assert slide.notes == ("the file states 0.25 µm/px, the configuration says 0.5 and counts",)
+    with open_slide(ref(path, mpp=0.2501)) as slide:
+        assert slide.notes == ()
+
+
+def test_copies_of_one_slide_are_noted_in_the_listing(tmp_path: Path) -> None:
+    for name, seed in (("a.tif", 1), ("b.tif", 2), ("copy-of-a.tif", 1)):
+        write_slide(tmp_path / name, texture(300, 300, seed))
+    raw = {"output": "o", "cohort": {"slides": "*.tif"}, "model": {"path": "m"}}
+    first, second, copy = list_cohort(parse_config(raw, base=tmp_path))
+    assert (first.notes, second.notes, copy.problems) == ((), (), ())
+    assert copy.notes == (f"it looks like a copy of {first.slide_id}: list each slide once",)
+
+
+def write_other(path: Path, pixels: np.ndarray, **options: Any) -> Path:
+    tifffile.imwrite(path, pixels, metadata=None, resolution=(20_000, 20_000), resolutionunit="CENTIMETER", **options)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("pixels", "options", "line"),
+    [
+        (np.zeros((300, 300, 3), np.uint16), {"photometric": "rgb"}, "has pixels of 3 x uint16, not 8-bit RGB"),
+        (np.zeros((300, 300), np.uint8), {"photometric": "minisblack"}, "has pixels of 1 x uint8, not 8-bit RGB"),
+        (np.zeros((4, 300, 300), np.uint8), {"photometric": "minisblack"}, "not 8-bit RGB"),
+    ],
+    ids=["16 bits", "grey", "channels"],
+)
+def test_what_is_no_colour_picture_is_refused(
+    tmp_path: Path, pixels: np.ndarray, options: dict[str, Any], line: str
+) -> None:
+    path = write_other(tmp_path / "a.tif", pixels, tile=(256, 256), **options)
+    assert line in refusal(path, SlideUnreadable)
+
+
+def test_a_slide_in_one_huge_piece_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wsi_pipeline.slides.readers.LARGEST_PIECE", 100_000)
+    path = write_other(tmp_path / "a.tif", texture(300, 300), photometric="rgb", rowsperstrip=300)
+    assert "in one piece; convert it to a tiled pyramid" in refusal(path, SlideUnreadable)
 
 
 @pytest.mark.testdata

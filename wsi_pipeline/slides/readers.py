@@ -64,6 +64,9 @@ class Reader(Protocol):
     def cut_off(self) -> str | None:
         """What says that the file is not whole, or None."""
 
+    def fingerprint(self) -> str:
+        """The same for copies of one slide under other names; different slides have different ones."""
+
     def close(self) -> None:
         """Let go of the file."""
 
@@ -122,18 +125,16 @@ class TiffSlideReader:
 
     def _check_pixels(self) -> None:
         """Refuse what is no 8-bit colour picture, and what cannot be read in parts."""
-        axes = self._slide.properties["tiffslide.series-axes"]
+        # Of the first page without tiffslide's help, which knows fewer kinds of files than openslide.
+        _check_colour(self._slide.ts_tifffile.pages.first)
         for pages in self.level_pages():
-            page = pages[0]
-            channels = len(pages) if len(pages) > 1 else int(page.samplesperpixel)
-            if page.dtype != np.uint8 or int(page.photometric) not in RGB_OR_YCBCR:
-                kind = f"{channels} channels" if channels > 1 else "one channel"
-                raise NotAPicture(f"has {kind} of {page.dtype}, not 8-bit RGB", "convert it to 8-bit RGB")
-            piece = math.prod(page.chunks)
+            _check_colour(pages[0])
+            piece = math.prod(pages[0].chunks)
             if piece > LARGEST_PIECE:
                 raise NotAPicture(f"stores {piece / 2**30:.1f} GiB in one piece", "convert it to a tiled pyramid")
-            if axes not in READABLE_AXES:
-                raise ValueError(f"has the axes {axes}")
+        axes = self._slide.properties["tiffslide.series-axes"]
+        if axes not in READABLE_AXES:
+            raise ValueError(f"has the axes {axes}")
 
     def level_pages(self) -> list[list[Any]]:
         """tifffile's pages of each level; empty where the picture is put together from several series."""
@@ -159,11 +160,21 @@ class TiffSlideReader:
     def cut_off(self) -> str | None:
         return None
 
+    def fingerprint(self) -> str:
+        return self.source.fingerprint()
+
     def close(self) -> None:
         for part in ("_slide", "_file", "source"):
             opened = getattr(self, part, None)
             if opened is not None:
                 opened.close()
+
+
+def _check_colour(page: Any) -> None:
+    if page.dtype != np.uint8 or int(page.photometric) not in RGB_OR_YCBCR:
+        raise NotAPicture(
+            f"has pixels of {page.samplesperpixel} x {page.dtype}, not 8-bit RGB", "convert it to 8-bit RGB"
+        )
 
 
 class OpenSlideReader:
@@ -217,6 +228,10 @@ class OpenSlideReader:
 
     def cut_off(self) -> str | None:
         return None
+
+    def fingerprint(self) -> str:
+        # The files of one DICOM series have the same, since each of them opens as the whole series.
+        return str(self._slide.properties.get("openslide.quickhash-1") or self._path)
 
     def close(self) -> None:
         self._slide.close()

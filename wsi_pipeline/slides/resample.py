@@ -98,7 +98,7 @@ def reduced(
         top, low = _touched(y, bottom, ratio[1] / whole, target[1])
         across = _weights(left, end, x, right, ratio[0] / whole)
         sums[top:low, left:end] += _weighted(pixels, _weights(top, low, y, bottom, ratio[1] / whole), across)
-    return np.rint(sums).clip(0, 255).astype(np.uint8)
+    return np.rint(sums, out=sums).astype(np.uint8)
 
 
 def _power_of_two(limit: float, tile: tuple[int, int]) -> int:

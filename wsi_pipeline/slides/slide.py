@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -17,8 +16,6 @@ from wsi_pipeline.slides.readers import Level, NotAPicture, OpenSlideReader, Rea
 from wsi_pipeline.slides.resample import reduced, shrink, source_of
 from wsi_pipeline.slides.tiffs import tiled
 from wsi_pipeline.tiling import Bounds
-
-logger = logging.getLogger(__name__)
 
 PLAUSIBLE_MPP = (0.05, 20.0)
 # Overviews (of DICOM series, say) rightly state up to about this; screen resolutions mistaken for mpp begin at 250.
@@ -44,10 +41,13 @@ class Slide:
         Finest first.
     crop
         The rectangle (level-0 px) to which QuPath's OpenSlide reader would crop; None for the whole slide.
+    notes
+        What is odd about the slide, but no reason to refuse it.
     """
 
-    def __init__(self, ref: SlideRef, reader: Reader, mpp: float, mpp_source: str) -> None:
+    def __init__(self, ref: SlideRef, reader: Reader, mpp: float, mpp_source: str, notes: tuple[str, ...] = ()) -> None:
         self.ref = ref
+        self.notes = notes
         self.mpp = mpp
         self.mpp_source = mpp_source
         self.levels = tuple(sorted(_levels(reader.level_sizes), key=lambda level: level.downsample))
@@ -129,6 +129,10 @@ class Slide:
                 "copy the file again, or leave the slide out",
             ) from error
 
+    def fingerprint(self) -> str:
+        """The same for copies of one slide under other names."""
+        return self._reader.fingerprint()
+
     def close(self) -> None:
         self._reader.close()
 
@@ -164,12 +168,13 @@ def open_slide(ref: SlideRef, *, needed_mpp: float | None = None) -> Slide:
     reader = _open_reader(ref)
     try:
         mpp, source = _resolution(ref, reader, needed_mpp)
+        notes = tuple(_notes(reader, mpp, source))
         if needed_mpp is not None and mpp > TOO_COARSE * needed_mpp:
             raise SlideTooCoarse(ref.slide_id, mpp, needed_mpp)
     except BaseException:
         reader.close()
         raise
-    return Slide(ref, reader, mpp, source)
+    return Slide(ref, reader, mpp, source, notes)
 
 
 def working_downsample(slide: Slide, mpp: float) -> float:
@@ -251,9 +256,18 @@ def _resolution(ref: SlideRef, reader: Reader, needed_mpp: float | None) -> tupl
         raise SlideTooCoarse(ref.slide_id, mpp, needed_mpp)
     if not all(PLAUSIBLE_MPP[0] <= value <= PLAUSIBLE_MPP[1] for value in (x, y)):
         raise MppMissing(ref.slide_id, mpp)
-    if abs(x - y) > 0.02 * mpp:
-        logger.warning("%s: pixels are not square (%.4g by %.4g µm); the mean is used", ref.slide_id, x, y)
     return mpp, "file"
+
+
+def _notes(reader: Reader, mpp: float, source: str) -> Iterator[str]:
+    if reader.mpp is None:
+        return
+    x, y = reader.mpp
+    stated = (x + y) / 2
+    if abs(x - y) > NEAR_ENOUGH * stated:
+        yield f"its pixels are not square ({x:.4g} by {y:.4g} µm): areas count with the mean, lengths are off"
+    if source == "config" and PLAUSIBLE_MPP[0] <= stated <= PLAUSIBLE_MPP[1] and abs(stated / mpp - 1) > NEAR_ENOUGH:
+        yield f"the file states {stated:.4g} µm/px, the configuration says {mpp:.4g} and counts"
 
 
 def _one_line(error: BaseException) -> str:

@@ -49,6 +49,8 @@ class TiledLevel:
         self.tile = (int(frame.tilelength), int(frame.tilewidth))
         self.size = (int(frame.imagewidth), int(frame.imagelength))
         self._columns = -(-self.size[0] // self.tile[1])
+        # What stands for a sparse tile: nothing was scanned there.
+        self._glass = np.full((*self.tile, 3), 255, np.uint8)
 
     def cut_off(self) -> str | None:
         """Why not all tiles can be there, or None: a file that was cut off still opens as a slide."""
@@ -94,8 +96,7 @@ class TiledLevel:
     def _made(self, job: tuple[int, bytes | None]) -> RGBImage:
         number, data = job
         if data is None:
-            # A sparse tile: nothing was scanned there.
-            return np.full((*self.tile, 3), 255, np.uint8)
+            return self._glass
         if len(data) != self._counts[number]:
             raise ValueError(f"tile {self._where(number)} is cut off: {len(data)} of {self._counts[number]} bytes")
         tables = self._tables if self._header is None else self._header
@@ -154,6 +155,10 @@ class TiledReader:
     def cut_off(self) -> str | None:
         """What says that the file is not whole, or None."""
         return next((cause for level in self._levels.values() if (cause := level.cut_off())), None)
+
+    def fingerprint(self) -> str:
+        """As `Reader.fingerprint`."""
+        return self._base.fingerprint()
 
     def close(self) -> None:
         self._base.close()
