@@ -30,7 +30,9 @@ def test_a_prediction_opens_as_lazy_arrays_of_one_chunk_per_block(
     assert prediction.probability.chunks == ((1,), (256, 244), (256, 256, 188))
     assert prediction.uncertainty.chunks == ((256, 244), (256, 256, 188))
     np.testing.assert_array_equal(prediction.probability.compute(scheduler="synchronous"), probability)
-    np.testing.assert_array_equal(prediction.uncertainty[100:300, 50].compute(), uncertainty[100:300, 50])
+    np.testing.assert_array_equal(
+        prediction.uncertainty[100:300, 50].compute(scheduler="synchronous"), uncertainty[100:300, 50]
+    )
     assert prediction.classes == ("Haematoxylin-dense",)
     assert (prediction.blocks == BlockState.DONE).all()
     assert (prediction.slide_id, prediction.downsample, prediction.mpp) == ("slide", 1.0, 0.5)

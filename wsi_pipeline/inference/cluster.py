@@ -99,7 +99,7 @@ def _existing(scheduler: str) -> Iterator[Client]:
     from distributed import Client
 
     try:
-        client = Client(scheduler, timeout=CONNECT_S)
+        client = Client(scheduler, timeout=CONNECT_S, set_as_default=False)
     except (OSError, ValueError) as error:  # a time-out is an OSError; an address that is none a ValueError
         raise ClusterError(
             f"there is no dask scheduler at {scheduler} ({_first_line(error)}); start one, or leave "
@@ -139,7 +139,8 @@ def _local(workers: int | None) -> Iterator[Client]:
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 0}),
         LocalCluster(**settings) as cluster,
-        Client(cluster) as client,
+        # Not the default of this process: whoever calls may have a client, or a scheduler of dask, of their own.
+        Client(cluster, set_as_default=False) as client,
     ):
         # Without bokeh there is nothing to see.
         if importlib.util.find_spec("bokeh") is not None:
