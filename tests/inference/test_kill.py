@@ -50,10 +50,18 @@ def start(
     )
 
 
+def _files_in(store: Path) -> int:
+    """Files of a folder that another process is making, moving and filling meanwhile."""
+    try:
+        return sum(path.is_file() for path in store.rglob("*"))
+    except FileNotFoundError:
+        return 0
+
+
 def kill_when(process: subprocess.Popen[str], store: Path, files: int, delay: float = 0.0) -> bool:
     """SIGKILL once the store has so many files; false when the program ended before."""
     while process.poll() is None:
-        if sum(path.is_file() for path in store.rglob("*")) >= files:
+        if _files_in(store) >= files:
             time.sleep(delay)
             process.send_signal(signal.SIGKILL)
             process.communicate()
