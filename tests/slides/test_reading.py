@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 
-import fsspec
 import numpy as np
 import openslide
 import pytest
@@ -19,7 +17,6 @@ from tests.slides.make import texture, write_slide
 from wsi_pipeline.cohort import SlideRef
 from wsi_pipeline.slides import Slide, open_slide, working_downsample
 from wsi_pipeline.slides.resample import reduced, shrink, source_of
-from wsi_pipeline.slides.sources import coalesced
 from wsi_pipeline.tiling import Bounds
 
 WIDTH, HEIGHT = 1111, 877
@@ -112,15 +109,6 @@ def test_every_common_compression_gives_the_pixels_of_tiffslide(tmp_path: Path, 
             )
 
 
-def test_a_slide_behind_a_url_gives_the_same_pixels(tmp_path: Path) -> None:
-    path = write_slide(tmp_path / "a.tif", texture(300, 400))
-    fsspec.filesystem("memory").pipe("/slides-test/a.tif", path.read_bytes())
-    remote = SlideRef("r", "memory://slides-test/a.tif", "a.tif")
-    with open_slide(ref(path)) as here, open_slide(remote) as there:
-        bounds = Bounds(10, 20, 350, 250)
-        np.testing.assert_array_equal(here.read(bounds, 1.0), there.read(bounds, 1.0))
-
-
 def test_a_sparse_tile_is_glass(tmp_path: Path) -> None:
     path = write_slide(tmp_path / "sparse.tif", texture(512, 512), levels=1)
     with tifffile.TiffFile(path, mode="r+") as tiff:
@@ -130,15 +118,6 @@ def test_a_sparse_tile_is_glass(tmp_path: Path) -> None:
         image = opened.read(Bounds(0, 0, 512, 512), 1.0)
     assert (image[:256, :256] == 255).all()
     assert (image[:256, 256:] < 255).any()
-
-
-@given(st.lists(st.tuples(st.integers(0, 500), st.integers(1, 60)), min_size=1, max_size=20), st.integers(0, 40))
-def test_joined_ranges_hold_every_span_and_do_not_touch(spans: list[tuple[int, int]], gap: int) -> None:
-    joined = coalesced(spans, gap)
-    for offset, count in spans:
-        assert any(start <= offset and offset + count <= end for start, end in joined)
-    for (_, end), (start, _) in pairwise(joined):
-        assert start > end + gap
 
 
 def test_a_level_near_the_wanted_resolution_is_read_as_it_is(slide: Slide) -> None:
@@ -170,7 +149,7 @@ def test_a_small_picture_is_the_mean_of_a_large_one(width: int, height: int, sid
         patch.setattr("wsi_pipeline.slides.resample.PIECE_PIXELS", 4000)
         made = reduced((width, height), target, tile, lambda b: image[b.y : b.bottom, b.x : b.right])
     assert made.shape == (target[1], target[0], 3)
-    if width % target[0] == 0 and height % target[1] == 0:
+    if width % target[0] == 0 and height % target[1] == 0 and width // target[0] < 8 and height // target[1] < 8:
         blocks = image.reshape(target[1], height // target[1], target[0], width // target[0], 3)
         np.testing.assert_allclose(made, blocks.mean(axis=(1, 3)), atol=1.01)
     # The mean light stays, but for rounding.

@@ -25,6 +25,8 @@ JPEG2000_ZEROS = bytes(512)
 
 _START_OF_SCAN = b"\xff\xda"
 _HUFFMAN_TABLES = 0xC4
+_COEFFICIENTS = 1
+_END_OF_BLOCK = 0
 
 
 def fault(data: bytes, compression: int, tables: bytes | None = None, *, part: bool = False) -> str | None:
@@ -54,7 +56,7 @@ def _jpeg_fault(data: bytes, tables: bytes | None, part: bool) -> str | None:
         return "does not end as JPEG: its data are damaged"
     if JPEG_ZEROS in end:
         scan = 0 if part else max(0, end.find(_START_OF_SCAN))
-        if JPEG_ZEROS in end[scan:] and zeros_are_damage((tables or b"") + end[:scan]):
+        if JPEG_ZEROS in end[scan:] and zeros_are_damage((tables or b"") + end[: scan + 5]):
             return "has a gap of zeros: its data are damaged"
     return None
 
@@ -62,12 +64,15 @@ def _jpeg_fault(data: bytes, tables: bytes | None, part: bool) -> str | None:
 def zeros_are_damage(header: bytes) -> bool:
     """Whether a long run of zero bytes cannot be sound under the Huffman tables in a JPEG's header.
 
-    Zero bits are the first code of a table. With the usual tables it stands for a coefficient, and dozens of equal
-    ones in each block of 8 x 8 px are no picture. Tables made for one image may give it to "end of block", and then
-    an even area is all zeros.
+    Zero bits are the first code of a table. With the usual table for luminance it stands for a coefficient, and
+    dozens of equal ones in each block of 8 x 8 px are no picture. Tables made for one image may give it to "end of
+    block" in every table, and then an even area is all zeros; so it is with the usual table for chrominance where
+    that has a scan of its own.
     """
-    first_codes = list(_first_symbols(header))
-    return bool(first_codes) and not any(kind == 1 and symbol == 0 for kind, symbol in first_codes)
+    scan = header.rfind(_START_OF_SCAN)
+    if scan >= 0 and header[scan + 4 : scan + 5] in {b"\1", b"\2"}:
+        return False
+    return any(kind == _COEFFICIENTS and symbol != _END_OF_BLOCK for kind, symbol in _first_symbols(header))
 
 
 def _first_symbols(header: bytes) -> Iterator[tuple[int, int]]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import threading
+import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -100,6 +102,20 @@ def stated_crop(properties: Mapping[str, Any], size: tuple[int, int]) -> Bounds 
     return None if (x, y, width, height) == (0, 0, *size) else Bounds(x, y, x + width, y + height)
 
 
+_warnings_lock = threading.Lock()
+
+
+@contextmanager
+def _quiet_tiffslide() -> Iterator[None]:
+    """tiffslide warns of metadata that it does not parse for some vendors; sizes and mpp are checked here anyway.
+
+    The filters of Python's warnings are one for all threads, so only one at a time may change and restore them.
+    """
+    with _warnings_lock, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*metadata parsing.*")
+        yield
+
+
 class TiffSlideReader:
     """tiffslide: most TIFF-like formats, local or through fsspec."""
 
@@ -113,11 +129,14 @@ class TiffSlideReader:
         try:
             # A remote file is opened here, because its header should come in small blocks.
             self._file = None if self.source.is_local else self.source.open()
-            self._slide: Any = TiffSlide(uri if self._file is None else self._file)
-            self._check_pixels()
-            self.level_sizes = tuple((int(w), int(h)) for w, h in self._slide.level_dimensions)
-            self.mpp = stated_mpp(self._slide.properties, "tiffslide")
-            self.crop = stated_crop(self._slide.properties, self.level_sizes[0])
+            # tifffile knows some formats by the name of their files.
+            named = {} if self._file is None else {"tifffile_options": {"name": self.source.name}}
+            self._slide: Any = TiffSlide(uri if self._file is None else self._file, **named)
+            with _quiet_tiffslide():
+                self._check_pixels()
+                self.level_sizes = tuple((int(w), int(h)) for w, h in self._slide.level_dimensions)
+                self.mpp = stated_mpp(self._slide.properties, "tiffslide")
+                self.crop = stated_crop(self._slide.properties, self.level_sizes[0])
         except BaseException:
             self.close()
             raise

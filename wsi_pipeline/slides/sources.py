@@ -55,6 +55,11 @@ class ByteSource:
             self.size = os.fstat(self._descriptor).st_size
 
     @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self._path.rstrip("/").rsplit("/", 1)[-1]
+
+    @property
     def is_local(self) -> bool:
         return self._descriptor is not None
 
