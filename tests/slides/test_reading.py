@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from tests.slides.make import texture, write_slide
 from wsi_pipeline.cohort import SlideRef
 from wsi_pipeline.slides import Slide, open_slide, working_downsample
 from wsi_pipeline.slides.resample import reduced, shrink, source_of
+from wsi_pipeline.slides.slide import _levels
 from wsi_pipeline.tiling import Bounds
 
 WIDTH, HEIGHT = 1111, 877
@@ -55,6 +57,31 @@ def test_a_pixel_does_not_depend_on_the_rectangle_it_was_asked_for_with(
     whole = slide.read(Bounds(-60, -60, 560, 460), downsample)
     part = slide.read(Bounds(x, y, x + width, y + height), downsample)
     np.testing.assert_array_equal(part, whole[y + 60 : y + 60 + height, x + 60 : x + 60 + width])
+
+
+def test_threads_get_the_pixels_that_one_alone_would_get(slide: Slide) -> None:
+    whole = slide.read(Bounds(0, 0, WIDTH, HEIGHT), 1.0)
+    rng = np.random.default_rng(0)
+    corners = rng.integers(0, (WIDTH - 200, HEIGHT - 200), (120, 2))
+    boxes = [Bounds(int(x), int(y), int(x) + 200, int(y) + 200) for x, y in corners]
+    with ThreadPoolExecutor(8) as pool:
+        for box, image in zip(boxes, pool.map(lambda box: slide.read(box, 1.0), boxes), strict=True):
+            np.testing.assert_array_equal(image, whole[box.y : box.bottom, box.x : box.right])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "downsamples"),
+    [
+        (((2222, 1777), (555, 444), (138, 111)), [1.0, 4.0, 16.0]),
+        (((1000, 800), (600, 480)), [1.0, pytest.approx(5 / 3)]),
+        (((2000, 1000), (500, 250), (400, 500)), [1.0, 4.0]),
+        (((100_000, 3), (50_000, 1)), [1.0, 2.0]),
+    ],
+)
+def test_levels_have_whole_downsamples_and_the_shape_of_the_slide(
+    sizes: tuple[tuple[int, int], ...], downsamples: list[float]
+) -> None:
+    assert [level.downsample for level in _levels(sizes)] == downsamples
 
 
 def test_beyond_the_slide_everything_is_white(slide: Slide) -> None:

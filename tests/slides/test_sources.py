@@ -19,8 +19,10 @@ from tests.slides.make import texture, write_slide
 from tests.slides.served import Served, serving
 from tests.slides.test_reading import ref
 from wsi_pipeline.cohort import SlideRef
+from wsi_pipeline.config import parse_config
 from wsi_pipeline.errors import SlideNotFound, SlideUnreadable
 from wsi_pipeline.slides import open_slide
+from wsi_pipeline.slides.listing import list_cohort
 from wsi_pipeline.slides.sources import ByteSource, coalesced
 from wsi_pipeline.tiling import Bounds
 
@@ -95,6 +97,43 @@ def test_several_threads_read_one_remote_slide(folder: Path, served: Served) -> 
             found = list(pool.map(lambda box: there.read(box, 1.0), boxes))
         for box, image in zip(boxes, found, strict=True):
             np.testing.assert_array_equal(image, here.read(box, 1.0))
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A bucket on an S3 server of our own."""
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name, value in (
+        ("AWS_ACCESS_KEY_ID", "test"),
+        ("AWS_SECRET_ACCESS_KEY", "test"),
+        ("AWS_DEFAULT_REGION", "us-east-1"),
+        ("AWS_ENDPOINT_URL", f"http://{host}:{port}"),
+    ):
+        monkeypatch.setenv(name, value)
+    store = fsspec.filesystem("s3", skip_instance_cache=True)
+    store.mkdir("slides")
+    yield "s3://slides"
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    server.stop()
+
+
+@pytest.mark.slow
+def test_a_cohort_on_s3_is_found_and_read(folder: Path, bucket: str) -> None:
+    store = fsspec.filesystem("s3")
+    for name in ("a.tif", "deep/b.tif", "notes.txt"):
+        store.pipe(f"{bucket}/{name}", (folder / "a.tif").read_bytes())
+    raw = {"output": "o", "cohort": {"slides": [f"{bucket}/**", f"{bucket}/none.svs"]}, "model": {"path": "m"}}
+    first, second, missing = list_cohort(parse_config(raw, base=folder))
+    assert (first.uri, first.width, first.problems) == ("s3://slides/a.tif", 1500, ())
+    assert (second.uri, second.notes) == (
+        "s3://slides/deep/b.tif",
+        (f"it looks like a copy of {first.slide_id}: list each slide once",),
+    )
+    assert "there is nothing at s3://slides/none.svs" in missing.problems[0]
+    with open_slide(ref(folder / "a.tif")) as here, open_slide(remote(first.uri)) as there:
+        np.testing.assert_array_equal(there.read(BOUNDS, 1.0), here.read(BOUNDS, 1.0))
 
 
 def test_a_busy_store_is_asked_again(

@@ -22,6 +22,8 @@ PLAUSIBLE_MPP = (0.05, 20.0)
 OVERVIEW_MPP = 100.0
 # A level this near to the wanted resolution is read as it is: resampling would blur and gain nothing.
 NEAR_ENOUGH = 0.02
+# The sides of a level may differ by this share from those of the slide made smaller.
+SHAPE = 0.02
 # The finest level may be coarser than the model's resolution by this factor, not more.
 TOO_COARSE = 2.0
 # A reduced picture is made from strips of at most about this many pixels.
@@ -193,14 +195,16 @@ def working_downsample(slide: Slide, mpp: float) -> float:
 def _levels(sizes: tuple[tuple[int, int], ...]) -> Iterator[Level]:
     """Levels with their downsample: the whole number that explains the size, where there is one.
 
-    A level of 1/4 of 2222 px has 555 or 556 px: the ratio 4.0036 is rounding, the pixels are 4 wide.
+    A level of 1/4 of 2222 px has 555 or 556 px: the ratio 4.0036 is rounding, the pixels are 4 wide. What has
+    another shape than the slide is no level of it (an overview of the whole glass, say) and left out.
     """
     width, height = sizes[0]
     for index, (w, h) in enumerate(sizes):
         ratio = (width / w + height / h) / 2
         whole = round(ratio)
         explained = all(abs(full / whole - part) <= 1 for full, part in ((width, w), (height, h)))
-        yield Level(index, w, h, float(whole) if explained else ratio)
+        if explained or all(abs(full / ratio - part) <= 1 + SHAPE * part for full, part in ((width, w), (height, h))):
+            yield Level(index, w, h, float(whole) if explained else ratio)
 
 
 def _exists(ref: SlideRef) -> None:
