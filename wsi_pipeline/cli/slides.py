@@ -43,4 +43,7 @@ def slides(config: ConfigFile, as_json: AsJson = False) -> int:
     for row in bad:
         for problem in row.problems:
             say(f"  {row.slide_id}: {problem}")
+    for row in rows:
+        for note in row.notes:
+            say(f"  {row.slide_id}: note: {note}")
     return SOME_FAILED if bad else OK
