@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.learning.made import empty_score, score, trained_card
+from wsi_pipeline.errors import ModelError
 from wsi_pipeline.learning.promote import FEWEST, Decision, Verdict, decide
 from wsi_pipeline.learning.scores import Overlap, SlideScore
+from wsi_pipeline.models.load import load_card
 from wsi_pipeline.states import Source
 
 OLD, NEW = trained_card("old"), trained_card("new")
@@ -119,6 +121,14 @@ def test_slides_that_either_model_was_trained_on_do_not_count_and_are_named() ->
         "elsewhere": "scored for one of the two models only",
     }
     assert decision.groups == 4
+
+
+def test_models_of_different_classes_are_not_compared() -> None:
+    baseline = load_card("baseline:stain-density")
+    with pytest.raises(ModelError, match=r"finds Haematoxylin-dense, new@.* finds Tumor: only models of the same"):
+        decide([score("a", 1)], [score("a", 1)], old_card=baseline, new_card=NEW)
+    same_class = load_card("baseline:stain-density?class=Tumor")
+    assert decide([score("a", 1)], [score("a", 1)], old_card=same_class, new_card=NEW).verdict is Verdict.TOO_FEW
 
 
 def test_when_nothing_counts_it_says_so() -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from wsi_pipeline.errors import ModelError
 from wsi_pipeline.learning.scores import SlideScore
 from wsi_pipeline.models.card import ModelCard
 from wsi_pipeline.states import Source
@@ -132,7 +133,18 @@ def decide(
         Of the interval.
     fewest
         Groups below which the answer is "too few to tell"; two at least.
+
+    Raises
+    ------
+    ModelError
+        The models have different classes: their scores say nothing about each other.
     """
+    names = [sorted(card.colors) for card in (old_card, new_card)]
+    if names[0] != names[1]:
+        raise ModelError(
+            f"{old_card.model_id} finds {', '.join(names[0])}, {new_card.model_id} finds {', '.join(names[1])}: "
+            "only models of the same classes can be compared"
+        )
     both, left_out = _comparable(old, new, (old_card, new_card))
     pairs = [_Pair(a.slide_id, a.group, a.mean_dice or 0.0, b.mean_dice or 0.0) for a, b in both if _holds_something(a)]
     evidence = _weigh(pairs, _false_alarms(both), level, max(2, fewest))

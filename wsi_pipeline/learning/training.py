@@ -32,12 +32,20 @@ Progress = Callable[[int, int, float], None]
 """Called after each step with steps done, steps in all, and the loss."""
 
 FINE_TUNING: Final = 0.3
-"""Share of the learning rate that remains where a trained model is the beginning."""
+"""Share of the learning rate that remains where a trained model is the beginning.
+
+With the whole rate and 80 steps, held-out Dice fell by up to 0.15; with this share it changed by 0.00 to +0.05.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How to train; the defaults are what did best on held-out tissue for the CPU time of the demo.
+    """How to train; the defaults did best on held-out tissue for the CPU time of the demo.
+
+    Twelve or thirteen CAMELYON tiles of 256 px at 1 µm/px to learn from, the others held out by number, three
+    folds, two seeds, 150 steps: Dice 0.83 ("everything is tumour" 0.69). A rate of 1e-3 or 1.2e-2, a Dice loss,
+    label smoothing, half the width or crops of 128 px did worse or cost more. Without the stain jitter one fold of
+    six broke down to 0.66. The defaults were chosen on these same folds: expect less elsewhere.
 
     Attributes
     ----------
