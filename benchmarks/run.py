@@ -5,8 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 
-QUICK = (("benchmarks.reading",), ("benchmarks.regions",), ("benchmarks.qpdata",))
-LONG = (("benchmarks.reading", "--size", "16384"), ("benchmarks.regions", "--long"))
+QUICK = (("benchmarks.reading",), ("benchmarks.regions",), ("benchmarks.qpdata",), ("benchmarks.measures",))
+LONG = (
+    ("benchmarks.reading", "--size", "16384"),
+    ("benchmarks.regions", "--long"),
+    ("benchmarks.measures", "--slides", "1000"),
+)
 
 
 def main() -> int:

@@ -6,9 +6,10 @@ QuPath make new objects with new uuids, and uuids alone would call that deleted 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 import numpy as np
 import shapely
@@ -136,14 +137,8 @@ def _relations(
     gone: Sequence[PathObject], fresh: Sequence[PathObject], kept: Sequence[PathObject], old: dict[str, PathObject]
 ) -> _Relations:
     """Find what became of the objects whose uuid is gone."""
-    parts_of: dict[str, list[PathObject]] = {}
-    into: dict[str, tuple[float, PathObject]] = {}
-    for item, heir, of_item, of_heir in _overlaps(gone, fresh):
-        if of_heir >= MOSTLY:
-            parts_of.setdefault(item.uuid, []).append(heir)
-        if of_item >= MOSTLY and of_item > into.get(item.uuid, (0.0, item))[0]:
-            into[item.uuid] = of_item, heir
-    heads = {uuid: heir for uuid, (_, heir) in into.items()}
+    overlaps = list(_overlaps(gone, fresh))
+    parts_of, heads = _parts(overlaps), _heads(overlaps)
     counts: dict[str, int] = {}
     for heir in heads.values():
         counts[heir.uuid] = counts.get(heir.uuid, 0) + 1
@@ -163,6 +158,33 @@ def _relations(
     return _Relations(successors, heirs)
 
 
+def _parts(overlaps: Sequence[_Overlap]) -> dict[str, list[PathObject]]:
+    """New objects that lie mostly in an object that is gone, by the old one's uuid.
+
+    Where several that are gone lay on each other (predictions of two models), a part belongs to the one it fits best.
+    """
+    best: dict[str, _Overlap] = {}
+    for found in overlaps:
+        known = best.get(found.heir.uuid)
+        if found.of_heir >= MOSTLY and (known is None or found.iou > known.iou):
+            best[found.heir.uuid] = found
+    parts: dict[str, list[PathObject]] = {}
+    for found in overlaps:
+        if best.get(found.heir.uuid) is found:
+            parts.setdefault(found.item.uuid, []).append(found.heir)
+    return parts
+
+
+def _heads(overlaps: Sequence[_Overlap]) -> dict[str, PathObject]:
+    """The new object that most of an object went into, by the old one's uuid; of equals the one that fits best."""
+    best: dict[str, _Overlap] = {}
+    for found in overlaps:
+        known = best.get(found.item.uuid)
+        if found.of_item >= MOSTLY and (known is None or found.fit > known.fit):
+            best[found.item.uuid] = found
+    return {uuid: found.heir for uuid, found in best.items()}
+
+
 def _into_kept(
     gone: Sequence[PathObject],
     kept: Sequence[PathObject],
@@ -171,16 +193,33 @@ def _into_kept(
 ) -> None:
     """A brush stroke that swallowed a neighbour, which was then deleted: merged, not lost."""
     left = [item for item in gone if item.uuid not in successors]
-    for item, heir, of_item, _ in _overlaps(left, kept):
+    for found in _overlaps(left, kept):
+        item, heir = found.item, found.heir
         covered_before = _share(item.geometry, old[heir.uuid].geometry)
-        if of_item >= MOSTLY and covered_before < MOSTLY and heir.path_class == item.path_class:
+        if found.of_item >= MOSTLY and covered_before < MOSTLY and heir.path_class == item.path_class:
             successors.setdefault(item.uuid, []).append((heir, Change.MERGED))
 
 
-def _overlaps(
-    items: Sequence[PathObject], others: Sequence[PathObject]
-) -> Iterable[tuple[PathObject, PathObject, float, float]]:
-    """Pairs that share area, with the share of the first and of the second that is shared."""
+class _Overlap(NamedTuple):
+    """Two objects that share area, and the share of each that is shared."""
+
+    item: PathObject
+    heir: PathObject
+    of_item: float
+    of_heir: float
+
+    @property
+    def iou(self) -> float:
+        return 1 / (1 / self.of_item + 1 / self.of_heir - 1)
+
+    @property
+    def fit(self) -> tuple[float, float]:
+        """What decides between heirs: how much of the item went there, then how little else there is."""
+        return round(self.of_item, 2), self.iou
+
+
+def _overlaps(items: Sequence[PathObject], others: Sequence[PathObject]) -> Iterator[_Overlap]:
+    """Pairs that share area."""
     if not items or not others:
         return
     regions = np.array([region_of(o.geometry) for o in others], dtype=object)
@@ -192,7 +231,7 @@ def _overlaps(
         for index in sorted(tree.query(region, predicate="intersects")):
             common = float(region.intersection(regions[index]).area)
             if common > 0:
-                yield item, others[index], common / region.area, common / regions[index].area
+                yield _Overlap(item, others[index], common / region.area, common / regions[index].area)
 
 
 def _share(a: BaseGeometry | None, b: BaseGeometry | None) -> float:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from shapely.geometry.base import BaseGeometry
 
 from wsi_pipeline.collect.matching import Change, Pair
-from wsi_pipeline.measures import Areas, Boundaries, compare_areas, compare_boundaries, union_of
+from wsi_pipeline.measures import Areas, Boundaries, compare_areas, compare_boundaries, region_of, union_of
 from wsi_pipeline.objects import PathObject
 
 
@@ -99,6 +99,8 @@ def _groups(pairs: Sequence[Pair]) -> list[list[int]]:
 
 
 def _rows_of_change(occasion: Occasion, pairs: Sequence[Pair], mpp: float, tolerance_um: float) -> list[Correction]:
+    if len(pairs) == 1 and pairs[0].change is Change.UNTOUCHED:
+        return [_left_alone(occasion, pairs[0], mpp)]
     shapes = [shapes_of(pair) for pair in pairs]
     areas = [compare_areas(first, second, mpp) for first, second in shapes]
     if len(pairs) == 1:
@@ -126,6 +128,13 @@ def _rows_of_change(occasion: Occasion, pairs: Sequence[Pair], mpp: float, toler
         )
         rows.append(_row(occasion, pair, shared, whole, boundaries))
     return rows
+
+
+def _left_alone(occasion: Occasion, pair: Pair, mpp: float) -> Correction:
+    """The row of most objects of most slides: nothing to be compared."""
+    area = float(region_of(shapes_of(pair)[0]).area) * mpp * mpp
+    same = Areas(area, area, area)
+    return _row(occasion, pair, Share(area, area, area, 0.0, 0.0), same, Boundaries())
 
 
 def _sides(pair: Pair) -> tuple[tuple[str, str | None], tuple[str, str | None]]:
@@ -159,7 +168,12 @@ def _row(occasion: Occasion, pair: Pair, share: Share, whole: Areas, boundaries:
     has_area = whole.before > 0 or whole.after > 0
     left_alone = "accepted" if occasion.reviewed else "not_seen"
     return Correction(
-        **asdict(occasion),
+        slide_id=occasion.slide_id,
+        patient=occasion.patient,
+        batch=occasion.batch,
+        rater=occasion.rater,
+        source=occasion.source,
+        reviewed=occasion.reviewed,
         uuid_before=_uuid(before),
         uuid_after=_uuid(after),
         class_before=before.path_class if before else None,

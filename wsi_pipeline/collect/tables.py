@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -111,11 +110,12 @@ _TYPES: dict[str, pa.DataType] = {
 
 def write_corrections(path: Path, rows: Sequence[Correction]) -> None:
     """Write corrections.parquet; the same rows give the same bytes."""
-    write_table(path, [asdict(row) for row in rows], _TYPES)
+    write_table(path, rows, _TYPES)
 
 
-def write_table(path: Path, rows: Sequence[dict[str, Any]], types: dict[str, pa.DataType]) -> None:
-    """Write rows as Parquet with a schema version in the file's metadata."""
+def write_table(path: Path, rows: Sequence[Any], types: dict[str, pa.DataType]) -> None:
+    """Write records with these attributes as Parquet, with a schema version in the file's metadata."""
     schema = pa.schema(list(types.items()), metadata={"schema": str(SCHEMA_VERSION)})
+    columns = [pa.array([getattr(row, name) for row in rows], type=kind) for name, kind in types.items()]
     with atomic(path) as file:
-        pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), file, compression="zstd")
+        pq.write_table(pa.Table.from_arrays(columns, schema=schema), file, compression="zstd")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -88,4 +88,4 @@ _TYPES: dict[str, pa.DataType] = {
 
 def write_times(path: Path, times: Sequence[ImageTime]) -> None:
     """Write time.parquet; the same rows give the same bytes."""
-    write_table(path, [asdict(time) for time in times], _TYPES)
+    write_table(path, times, _TYPES)
