@@ -4,6 +4,8 @@
 
 `blocks` reads aligned blocks of 2048 px with a halo of 48 px, as the engine does; `windows` reads 512-px windows at a
 stride of 448 px, as most scripts do, on one TiffSlide. The limit of both is decoding each JPEG tile once (`decode`).
+`resampled` reads the same blocks at a resolution that no level has, `tissue` is the mask of the whole slide, from its
+coarse levels.
 """
 
 from __future__ import annotations
@@ -17,9 +19,13 @@ import tiffslide
 
 from benchmarks.clock import clock, report
 from wsi_pipeline.cohort import SlideRef
-from wsi_pipeline.slides import open_slide
+from wsi_pipeline.config import Tissue
+from wsi_pipeline.slides import find_tissue, open_slide
 from wsi_pipeline.synthetic import make_slide
-from wsi_pipeline.tiling import BlockGrid
+from wsi_pipeline.tiling import BlockGrid, working_size
+
+# Level-0 pixels to a pixel, between two levels.
+BETWEEN = 1.37
 
 
 def main() -> None:
@@ -44,12 +50,19 @@ def measure(path: Path) -> None:
         grid = BlockGrid(width, height, 2048)
         for row, column in grid:
             slide.read(grid.bounds(row, column).grown(48), 1.0)
+    with open_slide(SlideRef("s", str(path), path.name, mpp=0.5)) as slide, clock() as resampled:
+        grid = BlockGrid(*working_size(slide.size, BETWEEN), 2048)
+        for row, column in grid:
+            slide.read(grid.bounds(row, column).grown(48), BETWEEN)
+    with open_slide(SlideRef("s", str(path), path.name, mpp=0.5)) as slide, clock() as tissue:
+        find_tissue(slide, Tissue())
     with tiffslide.TiffSlide(path) as slide, clock() as windows:
         for y in range(0, height, 448):
             for x in range(0, width, 448):
                 slide.read_region((x, y), 0, (512, 512), as_array=True)
     mpx = width * height / 1e6
-    for name, took in (("decode", limit), ("blocks", blocks), ("windows", windows)):
+    runs = {"decode": limit, "blocks": blocks, "windows": windows, "resampled": resampled, "tissue": tissue}
+    for name, took in runs.items():
         report(
             run=f"reading-{name}",
             mpx=mpx,

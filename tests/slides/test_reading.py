@@ -125,6 +125,13 @@ def test_a_reduced_pixel_is_the_mean_over_its_own_area(ratio: float, x: int, y: 
             np.testing.assert_allclose(result[row, column], mean, atol=0.51)
 
 
+@pytest.mark.parametrize("ratio", [2, 3, 5, 8])
+def test_pixels_of_a_whole_ratio_are_rounded_means(ratio: int) -> None:
+    pixels = np.random.default_rng(ratio).integers(0, 256, (40 * ratio, 30 * ratio, 3), np.uint8)
+    means = pixels.reshape(40, ratio, 30, ratio, 3).mean(axis=(1, 3))
+    np.testing.assert_allclose(shrink(pixels, Bounds(7, 9, 37, 49), ratio), means, atol=0.51)
+
+
 @pytest.mark.parametrize("compression", ["jpeg", "lzw", "deflate", "none"])
 def test_every_common_compression_gives_the_pixels_of_tiffslide(tmp_path: Path, compression: str) -> None:
     path = write_slide(tmp_path / "a.tif", texture(300, 400), compression=compression)
