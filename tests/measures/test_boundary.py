@@ -105,8 +105,7 @@ def test_every_sample_has_its_distance_to_the_nearest_segment(a: BaseGeometry, b
     found = boundary._distances(first, second, step)
     exact = shapely.distance(shapely.points(points), boundary_of(b))
     assert weight.sum() == close(a.length)
-    assert (found.distance >= exact - 1e-9).all()
-    assert (found.distance <= np.sqrt(exact**2 + step**2 / 4) + 1e-9).all()
+    assert np.abs(found.distance - exact).max() < 1e-9
 
 
 @given(a=regions(), step=st.floats(0.3, 20))
@@ -163,7 +162,7 @@ def test_of_an_outline_only_what_changed_is_searched(monkeypatch: pytest.MonkeyP
     edited = shape.union(Point(shapely.get_coordinates(shape)[10]).buffer(30))
     found = compare_boundaries(shape, edited, 1.0, tolerance_um=2)
     assert found.hd == close(30, abs=8)
-    assert sum(asked) / 2 < 0.2 * (shape.length + edited.length) / 0.5
+    assert sum(asked) / 6 < 0.2 * (shape.length + edited.length) / 0.5
 
 
 def test_a_very_long_outline_is_sampled_more_coarsely_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
