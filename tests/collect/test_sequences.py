@@ -52,6 +52,7 @@ class Review(RuleBasedStateMachine):
         self.reviewed = False
         self.left: dict[str, PathObject] = {}  # what a person left in the project, by uuid
         self.untouched: dict[str, PathObject] = {}  # what nobody has touched of what was handed out
+        self.deleted: list[PathObject] = []
         self.expected: dict[Key, Change] = {}
 
     def teardown(self) -> None:
@@ -126,7 +127,9 @@ class Review(RuleBasedStateMachine):
     def delete(self, at: int) -> None:
         # Somebody who deletes is at work, and the image says so: without state or log it would be a loss.
         self.state("in_progress")
-        self.act(Change.DELETED, [self.pick(at)], [])
+        item = self.pick(at)
+        self.deleted.append(item)
+        self.act(Change.DELETED, [item], [])
 
     @precondition(lambda self: self.untouched)
     @rule(at=st.integers(0, 9))
@@ -187,9 +190,17 @@ class Review(RuleBasedStateMachine):
     def a_new_model(self) -> None:
         self.model += 1
         self.give()
-        if not self.reviewed:
-            self.untouched = {o.uuid: o for o in self.predicted()}
-            self.handed_run = self.run_id
+        if self.reviewed:
+            return
+        now = {o.uuid for o in annotations_of(self.run)}
+        self.untouched = {o.uuid: o for o in self.predicted() if o.uuid in now}
+        self.handed_run = self.run_id
+        # What is left out lies where a person has decided: on what was drawn, changed or deleted.
+        work = [o.geometry for o in (*self.left.values(), *self.deleted)]
+        for item in self.predicted():
+            if item.uuid not in now:
+                assert item.geometry is not None
+                assert max(item.geometry.intersection(shape).area for shape in work if shape) > 0.4 * item.geometry.area
 
     @invariant()
     def no_work_is_lost_or_altered(self) -> None:

@@ -216,7 +216,8 @@ def test_a_replacement_that_was_killed_anywhere_is_completed(run: RunDir, name: 
         with suppress(Killed):
             give(run, slide(run_id="run-2"))
     give(run, slide(run_id="run-2"))
-    assert uuids(run) == {o.uuid for o in slide(run_id="run-2").objects}
+    # What was deleted is not suggested once more by the newer model.
+    assert uuids(run) == {o.uuid for o in slide(run_id="run-2").objects} - {region(200, run_id="run-2").uuid}
     (plan,) = read_plans(run)
     handed = plan.slide("s1")
     assert handed is not None

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from wsi_pipeline.errors import ProjectError
 from wsi_pipeline.files import sha256_bytes
 from wsi_pipeline.handout.plan import HandedOutSlide, Plan, snapshot_of, write_plan, write_snapshot
+from wsi_pipeline.handout.settled import without_settled
 from wsi_pipeline.objects import RGB, PathObject
 from wsi_pipeline.qupath import Project, ProjectImage
-from wsi_pipeline.qupath.frames import plan_replacement
+from wsi_pipeline.qupath.frames import plan_replacement, untouched_uuids
 from wsi_pipeline.qupath.protocol import LevelLike
 from wsi_pipeline.rundir import RunDir
 from wsi_pipeline.slides import TissueMask
@@ -138,19 +139,40 @@ class Batch:
             self.record(there)
             self.result.warnings.append(f"{slide.slide_id}: is reviewed already, keeps what was handed out before")
             return False
-        old = snapshot_of(self.run, self.plan, there)
-        change = plan_replacement(image.read_objects(), there.run_id, slide.objects, old)
+        old, now = snapshot_of(self.run, self.plan, there), image.read_objects()
+        incoming = self._unsettled(slide, there, now, old)
+        change = plan_replacement(now, there.run_id, incoming, old)
         # What goes leaves the snapshot with it; what a person touched or deleted stays there, to be compared with.
         snapshot = [o for o in old if o.uuid not in change.going]
-        present = {o.uuid for o in snapshot}
-        snapshot += [o for o in change.new if o.uuid not in present]
+        known = {o.uuid for o in snapshot}
+        snapshot += [o for o in change.new if o.uuid not in known]
         entry = self.record(self._entry(slide, there.uri, snapshot, previous=there))
-        done = self.project.replace_run_objects(image, there.run_id, slide.objects, old)
+        done = self.project.replace_run_objects(image, there.run_id, incoming, old)
         self._complete(entry, image)
         self.result.replaced += done.replaced
         if done.kept:
             self.result.warnings.append(f"{slide.slide_id}: {done.kept} predictions that a person touched were kept")
         return True
+
+    def _unsettled(
+        self, slide: HandoutSlide, there: HandedOutSlide, now: Sequence[PathObject], old: Sequence[PathObject]
+    ) -> list[PathObject]:
+        """The slide's predictions without those that lie where a person has decided already."""
+        given = {o.uuid: o for o in slide.objects}
+        going = plan_replacement(now, there.run_id, slide.objects, old).going
+        alone = going | untouched_uuids(now, given, given)
+        present = {o.uuid for o in now}
+        coming = without_settled(
+            [o for o in slide.objects if o.uuid not in present],
+            work=[o for o in now if o.uuid not in alone],
+            deleted=[o for o in old if o.uuid not in present],
+        )
+        left_out = len(given.keys() - present) - len(coming)
+        if left_out:
+            self.result.warnings.append(
+                f"{slide.slide_id}: {left_out} predictions lie where a person has worked: left out"
+            )
+        return [o for o in slide.objects if o.uuid in present] + coming
 
     def _complete(self, entry: HandedOutSlide, image: ProjectImage) -> None:
         done = {"entry_id": image.entry_id, "complete": True, "previous": None}
