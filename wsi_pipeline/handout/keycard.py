@@ -8,7 +8,8 @@ KEY_CARD = """\
 Open `project.qpproj` in QuPath. Each image holds regions that a model drew. Correct them; draw only what is missing.
 
 1. Double-click an image in the list. Sorted by `wsi_priority` (right-click, *Sort by*), the least certain come first.
-2. Yellow squares (class *Review*) are places where the model was unsure. The script *wsi_review* walks through them.
+2. Yellow squares (class *Review*) are places where the model was unsure. The script *wsi_review* walks through them
+   (*Automate > Project scripts*).
 3. Correct:
    - **Brush** (B): draw inside a region to add to it. **Alt** + drag takes away. **Shift** + drag adds to the
      selected region.
