@@ -26,7 +26,7 @@ from wsi_pipeline.synthetic.camelyon import (
     truth_path,
 )
 
-FEW = (PLANS[0], PLANS[3], PLANS[8])
+FEW = (PLANS[0], PLANS[3], PLANS[7])
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,7 @@ MASK_THRESHOLD = 128
 # Median of the empty parts of the tiles.
 GLASS_COLOR = (228.0, 220.0, 223.0)
 ENCODING = Encoding(tile=512, quality=90)
-VERSION = 2
+VERSION = 1
 
 
 class Role(StrEnum):
@@ -61,11 +61,11 @@ class Plan:
 PLANS = (
     Plan("lymph-01", "P01", "A", Role.TRAIN, (10072, 10073)),
     Plan("lymph-02", "P02", "A", Role.TRAIN, (10670, 10671, 10672)),
-    Plan("lymph-03", "P03", "A", Role.REVIEW, (10673, 10674, 10675)),
+    Plan("lymph-03", "P03", "A", Role.TRAIN, (10673, 10674, 10675)),
     Plan("lymph-04", "P04", "A", Role.REVIEW, (10676, 10677)),
     Plan("lymph-05", "P05", "B", Role.REVIEW, (10678, 10679)),
     Plan("lymph-06", "P06", "B", Role.REVIEW, (10680, 10681)),
-    Plan("lymph-07", "P07", "B", Role.HELD_OUT, (10682, 10683)),
+    Plan("lymph-07", "P07", "B", Role.REVIEW, (10682, 10683)),
     Plan("lymph-08", "P08", "B", Role.HELD_OUT, (10684, 10685)),
     Plan("lymph-09", "P09", "B", Role.HELD_OUT, (10686, 10687)),
 )
