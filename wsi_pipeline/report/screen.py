@@ -153,7 +153,7 @@ def cost_figure(run: Run) -> Figure:
     if missing:
         notes.append(f"without {fmt.listed(missing)}")
     source = text(run.cost.get("source"))
-    if source and "times" in run.simulated:
+    if source and source != "simulated" and "times" in run.simulated:
         source += ", which is simulated"
     return Figure("Cost", fmt.money(amount, currency), "; ".join(notes), source)
 
