@@ -47,8 +47,8 @@ def shrink(pixels: NDArray[np.uint8], target: Bounds, ratio: float) -> NDArray[n
     uint8 (target.height, target.width, 3)
     """
     whole = round(ratio)
-    if abs(ratio - whole) < 1e-9:
-        # Blocks of whole pixels: here Pillow is exact, and the same wherever a block lies.
+    if abs(ratio - whole) < 1e-9 and whole.bit_count() == 1:
+        # Blocks of whole pixels: with powers of two Pillow's fixed-point division is exact (by 3 or 5 it is not).
         return np.array(Image.fromarray(pixels).reduce(whole))
     source = source_of(target, ratio)
     across = _weights(target.x, target.right, source.x, source.right, ratio)
