@@ -16,7 +16,7 @@ import shapely
 from shapely.affinity import translate
 from shapely.geometry.base import BaseGeometry
 
-from wsi_pipeline.measures import region_of
+from wsi_pipeline.measures import Areas, compare_areas, region_of
 from wsi_pipeline.objects import Kind, PathObject
 
 # QuPath simplifies shapes again when it edits them: a shape that stays within this is the same shape.
@@ -166,7 +166,7 @@ def _parts(overlaps: Sequence[_Overlap]) -> dict[str, list[PathObject]]:
     best: dict[str, _Overlap] = {}
     for found in overlaps:
         known = best.get(found.heir.uuid)
-        if found.of_heir >= MOSTLY and (known is None or found.iou > known.iou):
+        if found.of_heir >= MOSTLY and (known is None or found.areas.iou > known.areas.iou):
             best[found.heir.uuid] = found
     parts: dict[str, list[PathObject]] = {}
     for found in overlaps:
@@ -201,21 +201,24 @@ def _into_kept(
 
 
 class _Overlap(NamedTuple):
-    """Two objects that share area, and the share of each that is shared."""
+    """Two objects that share area; areas in px²."""
 
     item: PathObject
     heir: PathObject
-    of_item: float
-    of_heir: float
+    areas: Areas
 
     @property
-    def iou(self) -> float:
-        return 1 / (1 / self.of_item + 1 / self.of_heir - 1)
+    def of_item(self) -> float:
+        return self.areas.kept / self.areas.before
+
+    @property
+    def of_heir(self) -> float:
+        return self.areas.kept / self.areas.after
 
     @property
     def fit(self) -> tuple[float, float]:
         """What decides between heirs: how much of the item went there, then how little else there is."""
-        return round(self.of_item, 2), self.iou
+        return round(self.of_item, 2), self.areas.iou
 
 
 def _overlaps(items: Sequence[PathObject], others: Sequence[PathObject]) -> Iterator[_Overlap]:
@@ -229,11 +232,11 @@ def _overlaps(items: Sequence[PathObject], others: Sequence[PathObject]) -> Iter
         if region.is_empty:
             continue
         for index in sorted(tree.query(region, predicate="intersects")):
-            common = float(region.intersection(regions[index]).area)
-            if common > 0:
-                yield _Overlap(item, others[index], common / region.area, common / regions[index].area)
+            areas = compare_areas(region, regions[index], 1.0)
+            if areas.kept > 0:
+                yield _Overlap(item, others[index], areas)
 
 
 def _share(a: BaseGeometry | None, b: BaseGeometry | None) -> float:
-    region = region_of(a)
-    return float(region.intersection(region_of(b)).area) / region.area if region.area else 0.0
+    areas = compare_areas(a, b, 1.0)
+    return areas.kept / areas.before if areas.before else 0.0

@@ -8,7 +8,7 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from wsi_pipeline.measures import region_of
+from wsi_pipeline.measures import compare_areas, region_of, union_of
 from wsi_pipeline.objects import Kind, PathObject
 
 # A prediction is in a person's region when this share of it is, and says the same when their IoU is as much.
@@ -41,17 +41,12 @@ def without_settled(
         region = region_of(item.geometry)
         near = [int(i) for i in tree.query(region, predicate="intersects")] if item.kind is Kind.ANNOTATION else []
         own = [shapes[i] for i in near if settled[i].uuid in drawn and settled[i].path_class == item.path_class]
-        if _covered(region, own) or any(_iou(region, shapes[i]) >= MOSTLY for i in near):
+        if _covered(region, own) or any(compare_areas(region, shapes[i], 1.0).iou >= MOSTLY for i in near):
             continue
         left.append(item)
     return left
 
 
 def _covered(region: BaseGeometry, shapes: Sequence[BaseGeometry]) -> bool:
-    return bool(shapes) and float(region.intersection(shapely.union_all(shapes)).area) >= MOSTLY * region.area
-
-
-def _iou(a: BaseGeometry, b: BaseGeometry) -> float:
-    common = float(a.intersection(b).area)
-    union = float(a.area + b.area) - common
-    return common / union if union else 0.0
+    areas = compare_areas(region, union_of(shapes), 1.0)
+    return bool(shapes) and areas.kept >= MOSTLY * areas.before
