@@ -134,7 +134,7 @@ def test_a_second_call_changes_no_byte(demo: DemoOutcome) -> None:
 @pytest.mark.slow
 def test_single_steps_can_be_called_with_the_demos_configuration(demo: DemoOutcome) -> None:
     path = demo.run.root / "demo" / "config.yaml"
-    assert load_config(path).output.resolve() == demo.run.root.resolve()
+    assert load_config(path).output == demo.run.root
     before = demo.run.metrics.read_bytes()
     for command in ("collect", "report"):
         result = CliRunner().invoke(app, [command, str(path)])

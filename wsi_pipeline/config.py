@@ -197,7 +197,7 @@ def parse_config(raw: dict[str, Any], *, base: Path, source: str = "configuratio
         config = Config.model_validate({**raw, "base": base})
     except ValidationError as error:
         raise ConfigError("\n".join(f"{source}: {_sentence(e)}" for e in error.errors())) from None
-    return config.model_copy(update={"output": config.resolve(config.output)})
+    return config.model_copy(update={"output": config.resolve(config.output).resolve()})
 
 
 def _sentence(error: Any) -> str:

@@ -200,7 +200,7 @@ class Review(RuleBasedStateMachine):
         for item in self.predicted():
             if item.uuid not in now:
                 assert item.geometry is not None
-                assert item.geometry.intersection(work).area > 0.4 * item.geometry.area
+                assert item.geometry.intersection(work).area > 0.49 * item.geometry.area
 
     @invariant()
     def no_work_is_lost_or_altered(self) -> None:

@@ -108,6 +108,22 @@ def test_no_cost_becomes_no_number(folder: Path, cost: dict[str, Any]) -> None:
     assert not any(character.isdigit() for character in figure.value + figure.note)
 
 
+@pytest.mark.parametrize(
+    ("source", "simulated", "said"),
+    [
+        ("time from logs", False, "time from logs"),
+        ("time from logs", True, "time from logs, which is simulated"),
+        ("simulated", True, "simulated"),
+    ],
+)
+def test_the_source_of_a_cost_says_once_that_it_is_simulated(
+    folder: Path, source: str, simulated: bool, said: str
+) -> None:
+    run = loaded(folder, Recipe(slides=1), {"cost": {"total": 10.0, "currency": "EUR", "source": source}})
+    run = replace(run, sources={**run.sources, "times": "simulated" if simulated else "measured"})
+    assert cost_figure(run).source == said
+
+
 def test_an_assumed_time_by_hand_is_shown_as_assumed_and_makes_no_saving(folder: Path) -> None:
     run = build_run(folder, Recipe(slides=1, pictures=False))
     record = read_json(run.run_json)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tests.slides.make import texture, write_slide
 from wsi_pipeline.cohort import SlideRef
 from wsi_pipeline.slides import Slide, open_slide, working_downsample
-from wsi_pipeline.slides.resample import reduced, shrink, source_of
+from wsi_pipeline.slides.resample import _power_of_two, reduced, shrink, source_of
 from wsi_pipeline.slides.slide import _levels
 from wsi_pipeline.tiling import Bounds
 
@@ -183,7 +183,9 @@ def test_a_small_picture_is_the_mean_of_a_large_one(width: int, height: int, sid
         patch.setattr("wsi_pipeline.slides.resample.PIECE_PIXELS", 4000)
         made = reduced((width, height), target, tile, lambda b: image[b.y : b.bottom, b.x : b.right])
     assert made.shape == (target[1], target[0], 3)
-    if width % target[0] == 0 and height % target[1] == 0 and width // target[0] < 8 and height // target[1] < 8:
+    ratios = width / target[0], height / target[1]
+    # Exact where the blocks that are added up first fit into the target's pixels.
+    if all(ratio % _power_of_two(min(ratios) / 4, tile) == 0 for ratio in ratios):
         blocks = image.reshape(target[1], height // target[1], target[0], width // target[0], 3)
         np.testing.assert_allclose(made, blocks.mean(axis=(1, 3)), atol=1.01)
     # The mean light stays, but for rounding.
