@@ -50,18 +50,18 @@ def start(
     )
 
 
-def _files_in(store: Path) -> int:
-    """Files of a folder that another process is making, moving and filling meanwhile."""
+def paths_in(store: Path, pattern: str) -> list[Path]:
+    """Of a folder that another process is making, moving and filling meanwhile."""
     try:
-        return sum(path.is_file() for path in store.rglob("*"))
+        return list(store.rglob(pattern))
     except FileNotFoundError:
-        return 0
+        return []
 
 
 def kill_when(process: subprocess.Popen[str], store: Path, files: int, delay: float = 0.0) -> bool:
     """SIGKILL once the store has so many files; false when the program ended before."""
     while process.poll() is None:
-        if _files_in(store) >= files:
+        if sum(path.is_file() for path in paths_in(store, "*")) >= files:
             time.sleep(delay)
             process.send_signal(signal.SIGKILL)
             process.communicate()
@@ -128,7 +128,7 @@ def test_an_interrupt_from_the_keyboard_ends_the_program_and_keeps_what_is_done(
     ref: SlideRef, tmp_path: Path, workers: int
 ) -> None:
     process = start(ref, tmp_path / "p", workers=workers)
-    while not list((tmp_path / "p").rglob("c/0/*/*")):
+    while not paths_in(tmp_path / "p", "c/0/*/*"):
         assert process.poll() is None
         time.sleep(0.001)
     # A terminal sends it to every process of the program.
@@ -145,7 +145,7 @@ def test_an_interrupt_from_the_keyboard_ends_the_program_and_keeps_what_is_done(
 @pytest.mark.slow
 def test_workers_of_a_client_that_was_killed_end_and_the_rest_can_be_done(ref: SlideRef, tmp_path: Path) -> None:
     process = start(ref, tmp_path / "killed", workers=2)
-    while not list((tmp_path / "killed").rglob("c/0/*/*")):
+    while not paths_in(tmp_path / "killed", "c/0/*/*"):
         assert process.poll() is None
         time.sleep(0.001)
     processes = psutil.Process(process.pid).children(recursive=True)
