@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.stages.made import files_of, run_of, small_slide, start, states_of, write_config
+from tests.watching import files_below
 from wsi_pipeline.cli.app import app, run
 from wsi_pipeline.stages.lock import exclusive
 
@@ -179,7 +180,7 @@ def test_an_interrupt_is_130_and_the_same_command_goes_on(tmp_path: Path) -> Non
     small_slide(tmp_path / "slide.tif", width=2000, height=1800)
     config = write_config(tmp_path, ["slide.tif"], model="baseline:stain-density?mpp=0.5&threshold=0.05")
     process = start("predict", config)
-    while not list(run_of(config).root.glob("slides/*/prediction.zarr/probability/c/0/*/*")):
+    while not files_below(run_of(config).root, "prediction.zarr/probability/c/0/*/*"):
         assert process.poll() is None, process.communicate()
         time.sleep(0.001)
     process.send_signal(signal.SIGINT)

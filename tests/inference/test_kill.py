@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from tests.inference.make import BASELINE, make_job, make_slide, make_unet, tree
+from tests.watching import files_below
 from wsi_pipeline.cohort import SlideRef
 from wsi_pipeline.inference import BlockState, Engine, EngineSettings, PredictionStore
 
@@ -50,18 +51,10 @@ def start(
     )
 
 
-def paths_in(store: Path, pattern: str) -> list[Path]:
-    """Of a folder that another process is making, moving and filling meanwhile."""
-    try:
-        return list(store.rglob(pattern))
-    except FileNotFoundError:
-        return []
-
-
 def kill_when(process: subprocess.Popen[str], store: Path, files: int, delay: float = 0.0) -> bool:
     """SIGKILL once the store has so many files; false when the program ended before."""
     while process.poll() is None:
-        if sum(path.is_file() for path in paths_in(store, "*")) >= files:
+        if len(files_below(store)) >= files:
             time.sleep(delay)
             process.send_signal(signal.SIGKILL)
             process.communicate()
@@ -128,7 +121,7 @@ def test_an_interrupt_from_the_keyboard_ends_the_program_and_keeps_what_is_done(
     ref: SlideRef, tmp_path: Path, workers: int
 ) -> None:
     process = start(ref, tmp_path / "p", workers=workers)
-    while not paths_in(tmp_path / "p", "c/0/*/*"):
+    while not files_below(tmp_path / "p", "c/0/*/*"):
         assert process.poll() is None
         time.sleep(0.001)
     # A terminal sends it to every process of the program.
@@ -145,7 +138,7 @@ def test_an_interrupt_from_the_keyboard_ends_the_program_and_keeps_what_is_done(
 @pytest.mark.slow
 def test_workers_of_a_client_that_was_killed_end_and_the_rest_can_be_done(ref: SlideRef, tmp_path: Path) -> None:
     process = start(ref, tmp_path / "killed", workers=2)
-    while not paths_in(tmp_path / "killed", "c/0/*/*"):
+    while not files_below(tmp_path / "killed", "c/0/*/*"):
         assert process.poll() is None
         time.sleep(0.001)
     processes = psutil.Process(process.pid).children(recursive=True)

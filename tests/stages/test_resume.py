@@ -13,6 +13,7 @@ import pytest
 
 from tests.models.nets import contrasty_unet, tumor_card
 from tests.stages.made import MODEL, files_of, run_of, small_slide, start, states_of, write_config
+from tests.watching import files_below
 from wsi_pipeline.cli.app import run
 from wsi_pipeline.models.unet import save_model
 
@@ -35,20 +36,16 @@ def alone(cohort: Path) -> dict[str, bytes]:
     return files_of(run_of(cohort))
 
 
-def files_so_far(config: Path) -> int:
-    """Files in the slides' folders, partial ones too."""
-    return sum(path.is_file() for path in run_of(config).root.glob("slides/**/*"))
-
-
 def kill_once_there_are(process: subprocess.Popen[str], config: Path, files: int, delay: float = 0.0) -> bool:
     """SIGKILL as soon as the slides' folders hold so many files, or `delay` seconds later; false if it was through."""
-    while process.poll() is None:
-        if files_so_far(config) >= files:
-            time.sleep(delay)
-            process.send_signal(signal.SIGKILL)
-            break
-        time.sleep(0.001)
-    process.communicate()
+    with process:
+        while process.poll() is None:
+            if len(files_below(run_of(config).root / "slides")) >= files:
+                time.sleep(delay)
+                process.send_signal(signal.SIGKILL)
+                break
+            time.sleep(0.001)
+        process.communicate()
     return process.returncode == -signal.SIGKILL
 
 
