@@ -17,7 +17,8 @@ logger = logging.getLogger(__name__)
 # QuPath rounds every geometry that it imports to 1/100 px (`PrecisionModel(100)`, from 0.6 `PrecisionModel(-0.01)`).
 GRID = 0.01
 _DECIMALS = 2
-_SIMPLE = {"Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon"}
+_Type = shapely.GeometryType
+_SIMPLE = [_Type.POINT, _Type.MULTIPOINT, _Type.LINESTRING, _Type.MULTILINESTRING, _Type.POLYGON, _Type.MULTIPOLYGON]
 
 
 def on_grid(geometries: Sequence[BaseGeometry], names: Sequence[str]) -> NDArray[np.object_]:
@@ -43,9 +44,11 @@ def on_grid(geometries: Sequence[BaseGeometry], names: Sequence[str]) -> NDArray
     QuPathFormatError
         A geometry is empty, not finite, or of a kind that QuPath cannot import (GeometryCollection).
     """
-    array = shapely.force_2d(np.array(list(geometries), dtype=object))
+    array = np.array(list(geometries), dtype=object)
+    if shapely.has_z(array).any():
+        array = shapely.force_2d(array)
     _refuse_unusable(array, names)
-    rounded = shapely.transform(array, _round)
+    rounded = _rounded(array)
     # GEOS divides by differences of neighbouring coordinates, which may be zero, and copes with what comes out.
     with np.errstate(all="ignore"):
         return _valid(rounded, array, names)
@@ -59,8 +62,13 @@ def _valid(rounded: NDArray[np.object_], array: NDArray[np.object_], names: Sequ
     return rounded
 
 
-def _round(coordinates: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.round(coordinates, _DECIMALS)
+def _rounded(array: NDArray[np.object_]) -> NDArray[np.object_]:
+    """The same geometries where every coordinate is on the grid already, as in all that we have made ourselves."""
+    coordinates = shapely.get_coordinates(array)
+    on_it = np.round(coordinates, _DECIMALS)
+    if np.array_equal(on_it, coordinates):
+        return array.copy()
+    return np.asarray(shapely.set_coordinates(array.copy(), on_it))
 
 
 def _refuse_unusable(array: NDArray[np.object_], names: Sequence[str]) -> None:
@@ -68,11 +76,11 @@ def _refuse_unusable(array: NDArray[np.object_], names: Sequence[str]) -> None:
     bad = owner[~np.isfinite(coordinates).all(axis=1)]
     if bad.size:
         raise QuPathFormatError(f"{names[int(bad[0])]}: its shape has a coordinate that is not a finite number")
-    for name, geometry, empty in zip(names, array, shapely.is_empty(array), strict=True):
-        if empty:
-            raise QuPathFormatError(f"{name}: its shape is empty")
-        if geometry.geom_type not in _SIMPLE:
-            raise QuPathFormatError(f"{name}: QuPath cannot import a shape of the kind {geometry.geom_type}")
+    empty = shapely.is_empty(array)
+    for i in np.flatnonzero(empty | ~np.isin(shapely.get_type_id(array), _SIMPLE)).tolist():
+        if empty[i]:
+            raise QuPathFormatError(f"{names[i]}: its shape is empty")
+        raise QuPathFormatError(f"{names[i]}: QuPath cannot import a shape of the kind {array[i].geom_type}")
 
 
 def _repaired(rounded: BaseGeometry, original: BaseGeometry) -> BaseGeometry:
@@ -81,7 +89,7 @@ def _repaired(rounded: BaseGeometry, original: BaseGeometry) -> BaseGeometry:
         area = shapely.set_precision(
             shapely.make_valid(candidate, method="structure", keep_collapsed=False), GRID, mode="valid_output"
         )
-        if not area.is_empty and area.geom_type in _SIMPLE:
+        if not area.is_empty and shapely.get_type_id(area) in _SIMPLE:
             return area
     # Collapsed: its longest extent on the grid is a line, or a point when even that is one grid cell.
     points = np.unique(shapely.get_coordinates(rounded), axis=0)
