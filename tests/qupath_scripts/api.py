@@ -61,13 +61,13 @@ NOTES = {
     "QuPathGUI.getAllViewers": "asked with `respondsTo`; 0.4 has `getViewers`",
     "QuPathGUI.getViewers": "only where `getAllViewers` is not there",
     "PathPrefs.startupScriptProperty": "`wsi_startup` needs 0.5; 0.4 runs the scripts by hand",
-    "ProjectImageEntry.getMetadata": "of `MinimalMetadataStore`; asked with `respondsTo`; before 0.6 `getMetadataValue` and `putMetadataValue`",
+    "ProjectImageEntry.getMetadata": "inherited; asked with `respondsTo`, else `getMetadataValue`",
 }
 
 _HEAD = """# What the scripts use of QuPath
 
-Each call of QuPath that the scripts in `qupath_scripts/` make, looked up in QuPath's sources at the tags v0.4.4, v0.5.1, v0.6.0 and
-v0.7.0. A number is the line of the declaration in that version's file; – means that it is not there. The scripts were
+Each call of QuPath that the scripts in `qupath_scripts/` make, looked up in QuPath's sources at the tags v0.4.4,
+v0.5.1, v0.6.0 and v0.7.0. A number is the line of the declaration in that version's file; – means that it is not there. The scripts were
 not run in QuPath for this: a table of names proves that a call exists, not that it does what is hoped for.
 
 A test fails when a script calls something that is not in this table. The table is made by

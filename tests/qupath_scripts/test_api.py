@@ -14,8 +14,7 @@ from tests.qupath_scripts.running import SCRIPTS
 PAGE = Path(__file__).parents[2] / "docs" / "qupath-api.md"
 
 # What the scripts call that is not QuPath's: the JDK's, Groovy's, JavaFX's, and their own.
-OTHERS = set(
-    """
+_OTHERS = """
     accept add addAll addEventFilter addShutdownHook append call close consume containsKey createDirectories
     currentTimeMillis delete deleteIfExists digest each encodeHex endsWith exists focusedProperty get getAndSet getBytes
     getCode getFileName getHeight getHostName getInstance getItems getLocalHost getName getParent getParentFile
@@ -25,8 +24,8 @@ OTHERS = set(
     replaceAll resolve respondsTo run runLater seek setDaemon setFocusTraversable setHeaderText setMaxWidth setOnAction
     setOnHidden setOnKeyPressed setOnShowing setPadding setProgress setProperty setScene setSelected setText setTitle
     setWrapText show size start stop substring toFile toJson toPath toString valueOf write
-    """.split()
-)
+"""
+OTHERS = set(_OTHERS.split())
 
 
 def _code(script: Path) -> str:

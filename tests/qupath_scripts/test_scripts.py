@@ -33,9 +33,9 @@ def test_every_script_parses_and_a_broken_one_does_not(tmp_path: Path) -> None:
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_syntax_is_common_to_groovy_two_to_five(script: Path) -> None:
     text = script.read_text(encoding="utf-8")
-    newer = (r"!in\b", r"!instanceof", r"\bvar \w+ =", r"\?\[", r"===", r"\brecord \w+\(", r"switch .* -> ", r"\) -> ")
+    newer = [r"!in\b", r"!instanceof", r"\bvar \w+ =", r"\?\[", r"===", r"\brecord \w+\(", r"switch .* -> ", r"\) -> "]
     # A lambda, a method reference, try with resources, a do-while and an array in braces came with Groovy 3.
-    newer += (r"\w::\w", r"\btry \(", r"\bdo \{", r"\] *\{ *\d")
+    newer += [r"\w::\w", r"\btry \(", r"\bdo \{", r"\] *\{ *\d"]
     for pattern in newer:
         assert not re.search(pattern, text), pattern
     assert text.isascii()
