@@ -67,8 +67,9 @@ NOTES = {
 _HEAD = """# What the scripts use of QuPath
 
 Each call of QuPath that the scripts in `qupath_scripts/` make, looked up in QuPath's sources at the tags v0.4.4,
-v0.5.1, v0.6.0 and v0.7.0. A number is the line of the declaration in that version's file; – means that it is not there. The scripts were
-not run in QuPath for this: a table of names proves that a call exists, not that it does what is hoped for.
+v0.5.1, v0.6.0 and v0.7.0. A number is the line of the declaration in that version's file; – means that it is not
+there. The scripts were not run in QuPath for this: a table of names proves that a call exists, not that it does what
+is hoped for.
 
 A test fails when a script calls something that is not in this table. The table is made by
 `python -m tests.qupath_scripts.api QUPATH_CLONE`.
