@@ -77,9 +77,8 @@ def qupath_errors(subject: str) -> Iterator[None]:
     except WsiError:
         raise
     except (jpype.JException, OSError, ValueError, RuntimeError, NotImplementedError) as error:
-        raise ProjectError(
-            f"{subject}: QuPath says: {str(error).splitlines()[0] if str(error) else error!r}"
-        ) from error
+        said = str(error).splitlines() or [repr(error)]
+        raise ProjectError(f"{subject}: QuPath says: {said[0]}") from error
 
 
 def same_classes(wanted: Sequence[PathClass], present: Sequence[PathClass]) -> bool:
