@@ -224,7 +224,7 @@ class WsiReview {
         message.setText(open.size() + (open.size() == 1 ? ' annotation is now ' : ' annotations are now ') + classes[number - 1])
         def said = message.getText()
         advance()
-        if (message.getText().isEmpty()) message.setText(said)
+        if (message.getText() != said) message.setText(said + '. ' + message.getText())
     }
 
     // ---- the image

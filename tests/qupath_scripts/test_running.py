@@ -178,3 +178,70 @@ def test_a_file_that_was_cut_off_is_neither_read_nor_saved_over(tmp_path: Path) 
         assert lines[-1]["failed"] == 1
     assert saves == "saves: [0, 0]"
     assert stored.read_bytes().endswith(b"cut of")
+
+
+@pytest.fixture(scope="module")
+def reviewed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """What the queue shows and has written after each key; a key that is pressed again has its last answer."""
+    folder = tmp_path_factory.mktemp("review")
+    (folder / MARKER).write_text(json.dumps(FOR_THE_PROJECT))
+    printed = groovy(STAND_IN / "run.groovy", "review", FOLDER, folder)
+    assert printed[-1] == "listeners: 2 2"  # opened a second time, the first window has let go
+    told = [json.loads(line) for line in printed if line.startswith("{")]
+    return {line["what"]: line for line in reversed(told)} | {f"last {line['what']}": line for line in told}
+
+
+def test_the_queue_begins_at_the_least_certain_tile_that_nobody_judged(reviewed: dict[str, dict[str, Any]]) -> None:
+    assert reviewed["open"]["at"] == [1128.0, 128.0]
+    assert "two classes" in reviewed["open"]["labels"]
+    assert "Tile 1 of 3, 1 of 3 judged" in reviewed["open"]["labels"]
+
+
+def test_a_judgement_is_kept_with_the_tile_and_leads_on(reviewed: dict[str, dict[str, Any]]) -> None:
+    accepted = reviewed["A"]
+    assert accepted["verdicts"] == {"two classes": 1.0, "edge": None, "small": 1.0}
+    assert (accepted["at"], accepted["changed"], accepted["saves"]) == ([2128.0, 128.0], True, 0)
+    assert accepted["state"] == ["in_progress", None]
+    flagged = reviewed["Alt F"]
+    assert flagged["verdicts"]["edge"] == 2.0
+    assert any(label.startswith("Every tile of this image is judged") for label in flagged["labels"])
+
+
+def test_a_key_of_nobody_is_passed_on(reviewed: dict[str, dict[str, Any]]) -> None:
+    assert {**reviewed["Z passed on"], "what": "A"} == reviewed["A"]
+
+
+def test_a_digit_sets_the_class_of_what_is_selected_and_not_locked(reviewed: dict[str, dict[str, Any]]) -> None:
+    assert "Select an annotation first." in reviewed["DIGIT1"]["labels"]
+    assert "The selected annotation is locked (Ctrl+K unlocks it)." in reviewed["last DIGIT1"]["labels"]
+    assert reviewed["last DIGIT1"]["classes"] == ["Tumor"]
+    assert (reviewed["NUMPAD2"]["classes"], reviewed["NUMPAD2"]["classified"]) == (["Stroma"], 1)
+    assert any(label.startswith("1 annotation is now Stroma") for label in reviewed["NUMPAD2"]["labels"])
+
+
+def test_reviewed_is_said_only_of_what_is_saved(reviewed: dict[str, dict[str, Any]]) -> None:
+    assert (reviewed["Ctrl S"]["saves"], reviewed["Ctrl S"]["state"]) == (1, ["in_progress", None])
+    done = reviewed["R"]
+    assert (done["saves"], done["changed"], done["state"], done["syncs"]) == (2, False, ["reviewed", None], 1)
+    assert done["progress"] == "3 of 3 judged, 1 flagged"
+    assert reviewed["O"]["opened"] == "2"
+    assert reviewed["I"]["state"] == ["in_progress", None]
+
+
+def test_in_a_foreign_project_the_queue_does_nothing(tmp_path: Path) -> None:
+    printed = groovy(STAND_IN / "run.groovy", "review", FOLDER, tmp_path)
+    told = [json.loads(line) for line in printed if line.startswith("{")]
+    assert all(line["labels"][0].startswith("This is no project of wsi_pipeline") for line in told)
+    assert all(line["state"] == [None, None] and line["saves"] == 0 and line["opened"] is None for line in told)
+    assert told[-1]["classes"] == ["Tumor"]
+
+
+def test_the_menu_comes_once_and_says_whether_the_log_is_on(tmp_path: Path) -> None:
+    printed = groovy(STAND_IN / "run.groovy", "startup", FOLDER, tmp_path)
+    said = [line for line in printed if not line.startswith(("wsi_pipeline event log", "Run the script"))]
+    assert said[:3] == [
+        "menu: [Review queue, Time log is on, What is recorded?] on: true",
+        "on: false",
+        "on: true",
+    ]
+    assert "does not record the mouse" in said[3]

@@ -10,6 +10,29 @@ class QuPathGUI {
     def focusedProperty
 
     def imageDataProperty() { return imageDataProperty }
-    def getStage() { return [isFocused: { true }, focusedProperty: { focusedProperty }] as Expando }
+    def scene = new javafx.scene.Scene(null, 1, 1)
+    def stage
+    def viewer = new Viewer()
+    def items = []
+    def menu = new Expando(getItems: { items }, setOnShowing: { })
+    def runner
+    def opened
+
+    def getStage() {
+        if (stage == null) stage = new Expando(isFocused: { true }, focusedProperty: { focusedProperty }, getScene: { scene })
+        return stage
+    }
+    def getMenu(String name, boolean create) { return menu }
+    def getViewer() { return viewer }
+    void runScript(File file, String script) { runner.call(file) }
+    void refreshProject() {}
+    boolean openImageEntry(Object entry) { opened = entry.getID(); return true }
     List getAllViewers() { return [new Expando(getImageData: { imageData })] }
+}
+
+class Viewer {
+    def centre
+    def getView() { return new Expando(getWidth: { 800d }, getHeight: { 600d }) }
+    void setDownsampleFactor(double ignored) {}
+    void setCenterPixelLocation(double x, double y) { centre = [x, y] }
 }
