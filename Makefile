@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 # Where the torch wheel comes from, as pip options. The plain wheel is a CUDA build of gigabytes on Linux:
 #   make demo TORCH_INDEX="--index-url https://download.pytorch.org/whl/cpu"
 TORCH_INDEX ?=
+# Which QuPath `make qupath` fetches, and into which folder.
+QUPATH ?= 0.6.0
+QUPATH_INTO ?= build/qupath
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 
 # Real slides and projects that are not shipped; tests that want them skip when they are not there.
@@ -13,7 +16,7 @@ ifneq ($(wildcard ../shared/data/README.md),)
 export WSI_PIPELINE_TESTDATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: help venv demo test test-slow check format bench bench-long clean
+.PHONY: help venv demo test test-slow check format bench bench-long qupath clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -49,6 +52,13 @@ bench: venv ## what reading, regions, GeoJSON and QuPath files take, beside thei
 
 bench-long: venv ## the same at 16,384 px: above 130,000 regions
 	$(BIN)/python -m benchmarks.run --long
+
+# The last line that paquo prints is where it put QuPath; pipefail, so that a download that failed is a failure here.
+qupath: venv ## fetch QuPath (QUPATH=0.6.0) with paquo's own command, for the paquo backend
+	mkdir -p $(QUPATH_INTO)
+	set -o pipefail; $(BIN)/python -m paquo get_qupath --install-path $(QUPATH_INTO) $(QUPATH) | tee $(QUPATH_INTO)/fetched.txt
+	@echo
+	@echo "export PAQUO_QUPATH_DIR=$$(tail -n 1 $(QUPATH_INTO)/fetched.txt)"
 
 clean: ## remove what was built
 	rm -rf build dist

@@ -7,8 +7,16 @@
  *   snapshots/<image>/...geojson  a copy of the annotations every five minutes while there are unsaved changes
  * It stays idle in every project that has no file wsi_pipeline.json beside project.qpproj.
  *
- * How to run it: once per start of QuPath, Automate > Project scripts, or set it as startup script
- * (Edit > Preferences > General > Startup script, QuPath 0.5 and later). Running it again switches it off.
+ * How to run it: once per start of QuPath, Automate > Project scripts, or at each start by wsi_startup.groovy
+ * (QuPath 0.5 and later). Running it again switches it off.
+ *
+ * What QuPath tells and what it does not (read in its sources):
+ *   - a brush stroke comes as ADDED with an id that is known (the object was taken out in silence before), a drag as
+ *     many CHANGE_OTHER with isChanging and an ADDED at its end, undo as a new root without objects: so everything is
+ *     compared by id and shape, never by the kind of event;
+ *   - between two strokes an object may be out of the hierarchy: so what is there is noted inside the listener, at the
+ *     end of the change, and only hashed and written elsewhere;
+ *   - nothing tells of a save: isChanged() is looked at every five seconds.
  */
 
 import groovy.json.JsonOutput
@@ -17,7 +25,6 @@ import javafx.application.Platform
 import javafx.beans.value.ChangeListener
 import qupath.lib.common.GeneralTools
 import qupath.lib.gui.QuPathGUI
-import qupath.lib.gui.viewer.QuPathViewerListener
 import qupath.lib.io.PathIO
 import qupath.lib.objects.hierarchy.events.PathObjectHierarchyListener
 
@@ -26,9 +33,10 @@ import java.nio.file.Files
 import java.nio.file.Path
 import java.nio.file.StandardOpenOption
 import java.security.MessageDigest
-import java.time.Instant
+import java.util.concurrent.FutureTask
 import java.util.concurrent.LinkedBlockingQueue
 import java.util.concurrent.TimeUnit
+import java.util.concurrent.atomic.AtomicReference
 
 class WsiEventLog {
 
@@ -37,19 +45,29 @@ class WsiEventLog {
     static final long HEARTBEAT_MS = 30000
     static final long SAVE_POLL_MS = 5000
     static final long SNAPSHOT_MS = 300000
+    static final int SNAPSHOTS_KEPT = 12
 
     final QuPathGUI gui
     final LinkedBlockingQueue<Map> work = new LinkedBlockingQueue<Map>()
-    final Map known = [:]            // object uuid -> [hash, class name], of the image in front
-    final List undo = []             // what to do to take every listener away again
     volatile boolean running = true
-    volatile boolean focused = true
     Thread worker
+    Thread atExit
+
+    // Of QuPath's own thread.
+    ChangeListener onImage
+    ChangeListener onFocus
+    Object heard                     // the hierarchy that is listened to
+    PathObjectHierarchyListener ear
+
+    // Of the thread that writes.
+    Map known = [:]                  // object uuid -> [roi, hash, class name], of the image in front
+    Collection last = []             // the same as it was noted: [object, roi, class name]
+    boolean focused = true
+    Path folder                      // of the project that the image in front belongs to
     Path file
     Path home                        // the project folder that the file is in
     long seq = 0
-    Object watched                   // the hierarchy that is listened to
-    Object watchedData
+    Object data
     String entry
     boolean wasChanged = false
     long lastHeartbeat = 0
@@ -58,145 +76,183 @@ class WsiEventLog {
 
     WsiEventLog(QuPathGUI gui) { this.gui = gui }
 
-    // ---- where things are
-
-    Path projectFolder() {
-        def project = gui.getProject()
-        def path = project == null ? null : project.getPath()
-        if (path == null) return null
-        return Files.isDirectory(path) ? path : path.getParent()
-    }
-
-    Map marker() {
-        def folder = projectFolder()
-        if (folder == null) return null
-        def marker = folder.resolve('wsi_pipeline.json')
-        if (!Files.exists(marker)) return null
-        return (Map) new JsonSlurper().parseText(new String(Files.readAllBytes(marker), StandardCharsets.UTF_8))
-    }
-
-    String entryOf(Object imageData) {
-        def project = gui.getProject()
-        if (project == null || imageData == null) return null
-        def found = project.getEntry(imageData)
-        return found == null ? null : found.getID()
-    }
-
-    // ---- listening: on QuPath's own thread, so only enqueue
+    // ---- QuPath's own thread: notice and hand over, nothing slow
 
     void start() {
-        def viewers = gui.metaClass.respondsTo(gui, 'getAllViewers') ? gui.getAllViewers() : gui.getViewers()
-        def listener = [
-            imageDataChanged     : { viewer, before, after -> work.put([what: 'image', data: after]) },
-            visibleRegionChanged : { viewer, shape -> },
-            selectedObjectChanged: { viewer, object -> },
-            viewerClosed         : { viewer -> }
-        ] as QuPathViewerListener
-        viewers.each { viewer ->
-            viewer.addViewerListener(listener)
-            undo.add({ viewer.removeViewerListener(listener) })
-        }
-        def front = { observable, before, after -> work.put([what: 'image', data: after]) } as ChangeListener
-        gui.imageDataProperty().addListener(front)
-        undo.add({ gui.imageDataProperty().removeListener(front) })
+        onImage = { observable, before, after -> turnTo(after) } as ChangeListener
+        gui.imageDataProperty().addListener(onImage)
+        onFocus = { observable, before, after -> work.put([what: 'focus', on: after]) } as ChangeListener
+        gui.getStage().focusedProperty().addListener(onFocus)
+        focused = gui.getStage().isFocused()
 
-        def stage = gui.getStage()
-        focused = stage.isFocused()
-        def focus = { observable, before, after -> work.put([what: 'focus', on: after]) } as ChangeListener
-        stage.focusedProperty().addListener(focus)
-        undo.add({ stage.focusedProperty().removeListener(focus) })
-
-        work.put([what: 'image', data: gui.getImageData()])
         worker = new Thread({ loop() } as Runnable, 'wsi-event-log')
         worker.setDaemon(true)
         worker.start()
-        Runtime.getRuntime().addShutdownHook(new Thread({ stop() } as Runnable))
+        atExit = new Thread({ finish() } as Runnable)
+        Runtime.getRuntime().addShutdownHook(atExit)
+        turnTo(gui.getImageData())
     }
 
+    /** Another image is in front, or none: leave the one before, and listen to this one if its project is ours. */
+    void turnTo(Object imageData) {
+        if (heard != null) heard.removeListener(ear)
+        heard = null
+        def project = gui.getProject()
+        def found = project == null || imageData == null ? null : project.getEntry(imageData)
+        if (found == null || !Files.exists(folderOf(project).resolve('wsi_pipeline.json'))) {
+            work.put([what: 'leave'])
+            return
+        }
+        def hierarchy = imageData.getHierarchy()
+        def seen = new AtomicReference<Collection>()
+        def queue = work
+        def note = { glance(hierarchy) }
+        ear = { event ->
+            if (event.isChanging()) return
+            // What waits to be compared is replaced, so that many changes in a row cost one comparison.
+            if (seen.getAndSet(note.call()) == null) queue.put([what: 'diff', seen: seen])
+        } as PathObjectHierarchyListener
+        hierarchy.addListener(ear)
+        heard = hierarchy
+        work.put([what: 'enter', data: imageData, entry: found.getID(), folder: folderOf(project), now: note.call()])
+    }
+
+    /** The annotations with what may change about them; a region itself never changes, it is replaced. */
+    Collection glance(Object hierarchy) {
+        return hierarchy.getAnnotationObjects().collect {
+            [it, it.getROI(), it.getPathClass() == null ? null : it.getPathClass().toString()]
+        }
+    }
+
+    Path folderOf(Object project) {
+        def path = project.getPath()
+        return Files.isDirectory(path) ? path : path.getParent()
+    }
+
+    /** Switched off: what is heard is let go on QuPath's own thread, what is known is written to its end. */
     void stop() {
-        if (!running) return
+        def release = new FutureTask({
+            if (onImage != null) gui.imageDataProperty().removeListener(onImage)
+            if (onFocus != null) gui.getStage().focusedProperty().removeListener(onFocus)
+            if (heard != null) heard.removeListener(ear)
+            heard = null
+            return true
+        } as java.util.concurrent.Callable)
+        if (Platform.isFxApplicationThread()) release.run() else Platform.runLater(release)
+        release.get(10, TimeUnit.SECONDS)
+        finish()
+        if (atExit != null) Runtime.getRuntime().removeShutdownHook(atExit)
+    }
+
+    void finish() {
         running = false
         if (worker != null) worker.join(3000)
-        undo.each { it.call() }
     }
 
-    // ---- writing: on a thread of its own
+    // ---- a thread of its own: hash and write
 
     void loop() {
-        while (running) {
-            def task = work.poll(1, TimeUnit.SECONDS)
-            try {
+        while (running || !work.isEmpty()) {
+            attempt {
+                def task = work.poll(500, TimeUnit.MILLISECONDS)
                 if (task != null) handle(task)
                 tick()
-            } catch (Exception error) {
-                // A log must never get in the way of the work that it is about.
-                System.err.println('wsi_pipeline event log: ' + error)
             }
         }
-        try { leave() } catch (Exception error) { System.err.println('wsi_pipeline event log: ' + error) }
+        attempt { leave() }
+    }
+
+    /** A log must never get in the way of the work that it is about. */
+    void attempt(Closure step) {
+        try {
+            step.call()
+        } catch (Exception error) {
+            System.err.println('wsi_pipeline event log: ' + error)
+        }
     }
 
     void handle(Map task) {
-        if (task.what == 'image') {
-            if (task.data != null && task.data.is(watchedData)) return
+        if (task.what == 'enter') {
             leave()
-            enter(task.data)
+            enter(task)
+        } else if (task.what == 'leave') {
+            leave()
         } else if (task.what == 'focus') {
             focused = task.on
             if (entry != null) write([type: focused ? 'focus' : 'blur', image: entry])
         } else if (task.what == 'diff') {
-            diff()
+            def now = task.seen.getAndSet(null)
+            if (now != null) compare(now)
         }
     }
 
-    void enter(Object data) {
-        watchedData = data
-        if (data == null || marker() == null) return
+    void enter(Map task) {
         // Another project was opened: its events belong into its own folder.
-        if (file != null && home != projectFolder()) { file = null; seq = 0 }
-        entry = entryOf(data)
-        if (entry == null) return
-        watched = data.getHierarchy()
-        known.clear()
-        annotations().each { known[it.getID().toString()] = describe(it) }
-        def queue = work
-        def listener = { event -> if (!event.isChanging()) queue.put([what: 'diff']) } as PathObjectHierarchyListener
-        watched.addListener(listener)
-        def hierarchy = watched
-        undo.add({ hierarchy.removeListener(listener) })
+        if (file != null && home != task.folder) { file = null; seq = 0 }
+        data = task.data
+        folder = task.folder
+        entry = task.entry
+        last = task.now
+        known = described(task.now)
         wasChanged = data.isChanged()
         lastSnapshot = System.currentTimeMillis()
+        lastHeartbeat = lastSnapshot
         write([type: 'open', image: entry, objects: known.size()])
     }
 
     void leave() {
         if (entry != null) {
-            diff()
+            // Perhaps the changes are being thrown away on purpose; a copy costs nothing, a mistake hours.
+            if (data.isChanged()) attempt { snapshot() }
             write([type: 'close', image: entry])
         }
         entry = null
-        watched = null
-        watchedData = null
-        known.clear()
+        data = null
+        known = [:]
+        last = []
     }
 
-    /** What changed since the last look. A brush stroke comes as a removal and an addition, an undo as a new root:
-     *  so everything is compared by uuid and shape, never by the kind of event. */
-    void diff() {
-        if (entry == null || watched == null) return
-        def now = [:]
-        annotations().each { now[it.getID().toString()] = describe(it) }
+    /** What changed since the last look. */
+    void compare(Collection seen) {
+        if (entry == null) return
+        def before = known
+        def now = described(seen)
+        last = seen
+        known = now
         now.each { id, state ->
-            def before = known[id]
-            if (before == null) write([type: 'edit', image: entry, object: id, created: true, hash: state[0], 'class': state[1]])
+            def was = before[id]
+            if (was == null) write([type: 'edit', image: entry, object: id, created: true, hash: state[1], 'class': state[2]])
             else {
-                if (before[0] != state[0]) write([type: 'edit', image: entry, object: id, hash: state[0]])
-                if (before[1] != state[1]) write([type: 'class', image: entry, object: id, 'class': state[1]])
+                if (was[1] != state[1]) write([type: 'edit', image: entry, object: id, hash: state[1]])
+                if (was[2] != state[2]) write([type: 'class', image: entry, object: id, 'class': state[2]])
             }
         }
-        known.each { id, state -> if (!now.containsKey(id)) write([type: 'delete', image: entry, object: id]) }
-        known.clear()
-        known.putAll(now)
+        before.each { id, state -> if (!now.containsKey(id)) write([type: 'delete', image: entry, object: id]) }
+    }
+
+    /** uuid -> [roi, hash, class name]; only a region that is new is hashed. */
+    Map described(Collection seen) {
+        def result = [:]
+        seen.each { item ->
+            def id = item[0].getID().toString()
+            def was = known[id]
+            def same = was != null && was[0].is(item[1])
+            result[id] = [item[1], same ? was[1] : hash(item[1]), item[2]]
+        }
+        return result
+    }
+
+    String hash(Object roi) {
+        def text = new StringBuilder()
+        if (roi != null) {
+            text.append(roi.getRoiName())
+            roi.getAllPoints().each { text.append(it.getX()).append(' ').append(it.getY()).append(';') }
+        }
+        return hex(text.toString()).substring(0, 16)
+    }
+
+    String hex(String text) {
+        return MessageDigest.getInstance('SHA-256').digest(text.getBytes(StandardCharsets.UTF_8)).encodeHex().toString()
     }
 
     void tick() {
@@ -208,7 +264,7 @@ class WsiEventLog {
         }
         if (now - lastPoll >= SAVE_POLL_MS) {
             lastPoll = now
-            boolean changed = watchedData.isChanged()
+            boolean changed = data.isChanged()
             if (wasChanged && !changed) write([type: 'save', image: entry])
             wasChanged = changed
         }
@@ -218,50 +274,38 @@ class WsiEventLog {
         }
     }
 
+    /** A copy of the annotations outside of data/, so that nothing that goes wrong there reaches it. */
     void snapshot() {
-        def folder = projectFolder().resolve('snapshots').resolve(entry)
-        Files.createDirectories(folder)
-        def target = folder.resolve(System.currentTimeMillis() + '.geojson')
-        def partial = folder.resolve(target.getFileName().toString() + '.partial')
-        PathIO.exportObjectsAsGeoJSON(partial, annotations(), PathIO.GeoJsonExportOptions.FEATURE_COLLECTION)
+        def place = folder.resolve('snapshots').resolve(entry)
+        Files.createDirectories(place)
+        def target = place.resolve(System.currentTimeMillis() + '.geojson')
+        def partial = place.resolve(target.getFileName().toString() + '.partial')
+        PathIO.exportObjectsAsGeoJSON(partial, last.collect { it[0] }, PathIO.GeoJsonExportOptions.FEATURE_COLLECTION)
         Files.move(partial, target)
-        def all = Files.list(folder).withCloseable { stream -> stream.iterator().toList() }
-        all = all.findAll { it.toString().endsWith('.geojson') }.sort { it.getFileName().toString() }
-        while (all.size() > 12) Files.deleteIfExists(all.remove(0))
-    }
-
-    Collection annotations() { return new ArrayList(watched.getAnnotationObjects()) }
-
-    List describe(Object object) {
-        def digest = MessageDigest.getInstance('SHA-256')
-        def roi = object.getROI()
-        if (roi != null) {
-            digest.update(roi.getRoiName().getBytes(StandardCharsets.UTF_8))
-            roi.getAllPoints().each { digest.update((it.getX() + ' ' + it.getY() + ';').getBytes(StandardCharsets.UTF_8)) }
-        }
-        def name = object.getPathClass() == null ? null : object.getPathClass().toString()
-        return [digest.digest().encodeHex().toString().substring(0, 16), name]
+        def all = []
+        place.toFile().listFiles().each { if (it.getName().endsWith('.geojson')) all.add(it) }
+        all = all.sort { it.getName() }
+        while (all.size() > SNAPSHOTS_KEPT) Files.deleteIfExists(all.remove(0).toPath())
     }
 
     void write(Map event) {
         if (file == null) begin()
-        if (file == null) return
         append([seq: seq++, t: System.currentTimeMillis()] + event)
     }
 
     void begin() {
-        def mark = marker()
-        if (mark == null) return
+        def marker = folder.resolve('wsi_pipeline.json')
+        def mark = (Map) new JsonSlurper().parseText(new String(Files.readAllBytes(marker), StandardCharsets.UTF_8))
         def rater = String.valueOf(mark.rater ?: System.getProperty('user.name'))
-        def folder = projectFolder().resolve('events')
-        Files.createDirectories(folder)
-        file = folder.resolve(rater.replaceAll('[^A-Za-z0-9_-]', '_') + '-' + UUID.randomUUID() + '.jsonl')
-        home = projectFolder()
+        def place = folder.resolve('events')
+        Files.createDirectories(place)
+        file = place.resolve(rater.replaceAll('[^A-Za-z0-9_-]', '_') + '-' + UUID.randomUUID() + '.jsonl')
+        home = folder
         append([
             schema : SCHEMA, type: 'header', seq: seq++, t: System.currentTimeMillis(),
-            qupath : String.valueOf(GeneralTools.getVersion()), script: 'wsi_event_log 1',
+            qupath : String.valueOf(GeneralTools.getVersion()), script: 'wsi_event_log 2',
             project: mark.project, run: mark.run_id, batch: mark.batch, rater: rater, source: 'measured',
-            host   : MessageDigest.getInstance('SHA-256').digest(hostName().getBytes(StandardCharsets.UTF_8)).encodeHex().toString().substring(0, 8)
+            host   : hex(hostName()).substring(0, 8)
         ])
     }
 
@@ -269,6 +313,7 @@ class WsiEventLog {
         try { return InetAddress.getLocalHost().getHostName() } catch (Exception ignored) { return 'unknown' }
     }
 
+    /** Opened, written and closed for each line: a crash loses no more than the line that it falls into. */
     void append(Map line) {
         byte[] bytes = (JsonOutput.toJson(line) + '\n').getBytes(StandardCharsets.UTF_8)
         Files.write(file, bytes, StandardOpenOption.CREATE, StandardOpenOption.APPEND)

@@ -1,18 +1,22 @@
 /*
  * wsi_pipeline: write the annotations of every image of the project as GeoJSON, with their provenance.
  *
- * In QuPath: Automate > Project scripts (for the whole project, whatever image is open).
+ * In QuPath: Automate > Project scripts, then Run (once; not "Run for project"). What is saved is written, not what is open.
  * Headless:  QuPath script wsi_export.groovy -p project.qpproj      (never with --save: nothing is changed)
  *
- * Files go to export/<slide id>.geojson beside project.qpproj. One JSON line per image is printed, because QuPath
- * exits with 0 whatever happens to single images.
+ * Files go to export/<slide id>.geojson beside project.qpproj: a FeatureCollection with a member "provenance".
+ * One JSON line per image is printed and one at the end, because QuPath exits with 0 whatever happens to single images.
  */
 
 import groovy.json.JsonOutput
+import qupath.lib.common.GeneralTools
+import qupath.lib.gui.QuPathGUI
 import qupath.lib.io.PathIO
 
+import java.nio.charset.StandardCharsets
 import java.nio.file.Files
 import java.nio.file.StandardCopyOption
+import java.time.Instant
 
 def project = getProject()
 if (project == null) {
@@ -20,6 +24,12 @@ if (project == null) {
     return
 }
 def path = project.getPath()
+// Headless, QuPath runs a script once for each image; the first time does the whole project.
+def once = 'wsi_pipeline.export ' + path
+if (QuPathGUI.getInstance() == null) {
+    if (System.getProperty(once) != null) return
+    System.setProperty(once, 'done')
+}
 def folder = (Files.isDirectory(path) ? path : path.getParent()).resolve('export')
 Files.createDirectories(folder)
 
@@ -27,18 +37,51 @@ def metadataOf = { entry, key ->
     entry.metaClass.respondsTo(entry, 'getMetadata') ? entry.getMetadata().get(key) : entry.getMetadataValue(key)
 }
 
+/** QuPath waits for ever for the end of a file that was cut off; every whole one ends with the word EOF. */
+def checkWhole = { entry ->
+    def stored = entry.getEntryPath().resolve('data.qpdata')
+    if (!Files.exists(stored)) return
+    def file = new RandomAccessFile(stored.toFile(), 'r')
+    try {
+        byte[] tail = new byte[3]
+        file.seek(Math.max(0L, file.length() - 3))
+        file.read(tail)
+        if (new String(tail, 'US-ASCII') != 'EOF')
+            throw new IllegalStateException(stored.toString() + ' is damaged: it ends too early; restore it before anything is saved')
+    } finally {
+        file.close()
+    }
+}
+
 int failed = 0
-project.getImageList().each { entry ->
+def entries = new ArrayList(project.getImageList())
+entries.each { entry ->
     def line = [ok: true, entry: entry.getID(), image: entry.getImageName()]
     try {
         def slide = metadataOf(entry, 'wsi_slide_id') ?: ('entry-' + entry.getID())
         line.slide = slide
         line.state = metadataOf(entry, 'wsi_state')
+        checkWhole(entry)
         def objects = entry.readHierarchy().getAnnotationObjects()
-        def target = folder.resolve(slide + '.geojson')
+        def provenance = [
+            slide: slide, entry: entry.getID(), state: line.state, rater: metadataOf(entry, 'wsi_rater'),
+            batch: metadataOf(entry, 'wsi_batch'), arm: metadataOf(entry, 'wsi_arm'), objects: objects.size(),
+            qupath: String.valueOf(GeneralTools.getVersion()), script: 'wsi_export 2', time: Instant.now().toString()
+        ]
         def partial = folder.resolve(slide + '.geojson.partial')
-        PathIO.exportObjectsAsGeoJSON(partial, objects, PathIO.GeoJsonExportOptions.FEATURE_COLLECTION)
-        Files.move(partial, target, StandardCopyOption.REPLACE_EXISTING)
+        def plain = folder.resolve(slide + '.geojson.plain')
+        PathIO.exportObjectsAsGeoJSON(plain, objects, PathIO.GeoJsonExportOptions.FEATURE_COLLECTION)
+        plain.toFile().withInputStream { source ->
+            // The object's opening brace is written anew, with the provenance behind it.
+            if (source.read() != 123) throw new IllegalStateException('QuPath wrote no JSON object')
+            partial.toFile().withOutputStream { target ->
+                def head = '{"provenance":' + JsonOutput.toJson(provenance) + ','
+                target.write(head.getBytes(StandardCharsets.UTF_8))
+                target << source
+            }
+        }
+        Files.delete(plain)
+        Files.move(partial, folder.resolve(slide + '.geojson'), StandardCopyOption.REPLACE_EXISTING)
         line.objects = objects.size()
     } catch (Exception error) {
         failed++
@@ -47,4 +90,4 @@ project.getImageList().each { entry ->
     }
     println JsonOutput.toJson(line)
 }
-println JsonOutput.toJson([ok: failed == 0, images: project.getImageList().size(), failed: failed])
+println JsonOutput.toJson([ok: failed == 0, images: entries.size(), failed: failed])

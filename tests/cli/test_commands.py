@@ -127,6 +127,7 @@ def test_init_names_a_place_that_cannot_be_written(tmp_path: Path, capsys: pytes
 def test_doctor_says_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
     facts = as_json(capsys, "doctor")
     assert {"wsi-pipeline", "python", "torch", "openvino", "machine", "CUDA", "QuPath", "model cache"} <= facts.keys()
+    assert {"Java", "paquo", "jpype", "paquo with QuPath", "QuPath projects by"} <= facts.keys()
     table = output(capsys, "doctor")
     assert all(name in table for name in facts)
 

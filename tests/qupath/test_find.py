@@ -6,12 +6,13 @@ import importlib.metadata
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from wsi_pipeline.errors import ProjectError
-from wsi_pipeline.qupath.find import choose_backend, find_qupath
+from wsi_pipeline.qupath.find import choose_backend, find_qupath, pair_in_words
 
 
 def _install(folder: Path, version: str) -> Path:
@@ -110,3 +111,12 @@ def test_no_jvm_and_no_paquo_are_loaded_by_opening_a_project(tmp_path: Path) -> 
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
+
+
+def test_a_pair_is_called_known_only_where_paquos_own_tests_run_it(tmp_path: Path) -> None:
+    info = find_qupath({"PAQUO_QUPATH_DIR": str(_install(tmp_path / "QuPath", "0.6.0"))})
+    assert pair_in_words(info).startswith("known to work")
+    assert not pair_in_words(replace(info, qupath_version="0.7.0")).startswith("known")
+    assert "0.6.0" in pair_in_words(replace(info, qupath_version=None))
+    assert pair_in_words(replace(info, paquo_version="0.10.0")).startswith("unknown")
+    assert pair_in_words(replace(info, paquo_version=None)).startswith("unknown")

@@ -35,6 +35,7 @@ def doctor(model: ModelPath = "", as_json: AsJson = False) -> None:
 def _facts() -> dict[str, Any]:
     from wsi_pipeline.models.machine import available_cores, cache_dir, cpu_name, installed, may_have_cuda
     from wsi_pipeline.qupath import find_qupath
+    from wsi_pipeline.qupath.find import ENV_DIR, jpype_version, pair_in_words
     from wsi_pipeline.stages.state import versions
 
     qupath = find_qupath()
@@ -50,8 +51,14 @@ def _facts() -> dict[str, Any]:
         "free disk here": f"{free:.1f} GB",
         "model cache": str(cache_dir()),
         "paquo": qupath.paquo_version or "not installed",
-        "QuPath": f"{qupath.qupath_version} in {qupath.qupath_dir}" if qupath.qupath_dir else "not found",
-        "Java": qupath.java_version or "not found (not needed by the native backend)",
+        "QuPath": f"{qupath.qupath_version} in {qupath.qupath_dir}"
+        if qupath.qupath_dir
+        else f"not found (not needed by the native backend; `make qupath` fetches one, {ENV_DIR} points to one)",
+        "Java": f"{qupath.java_version} (QuPath's own)"
+        if qupath.java_version
+        else "not found (not needed by the native backend)",
+        "jpype": jpype_version() or "not installed (only paquo needs it)",
+        "paquo with QuPath": pair_in_words(qupath),
         "QuPath projects by": f"{qupath.backend}: {qupath.reason}",
         "extra test data": os.environ.get("WSI_PIPELINE_TESTDATA", "none (only for development)"),
     }

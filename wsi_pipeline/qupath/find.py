@@ -16,6 +16,8 @@ ENV_DIR = "PAQUO_QUPATH_DIR"
 BACKENDS = ("auto", "native", "paquo")
 # paquo 0.9 names QuPath up to 0.6. Before 0.5 QuPath's GeoJSON carries no metadata of objects, and provenance is there.
 OLDEST, NEWEST = (0, 5), (0, 6)
+# Pairs that paquo's own tests run (its workflow at v0.9.0); of these we take those from `OLDEST` on.
+KNOWN_PAIRS = {"0.9": ("0.4.4", "0.5.1", "0.6.0")}
 _PLACES = ("/opt", "/Applications", "c:/Program Files", "/usr/local", "~/Applications", "~/AppData/Local", "~")
 _LAYOUTS = {
     "Linux": (Path("lib/app"), Path("lib/runtime")),
@@ -73,6 +75,18 @@ def find_qupath(environ: Mapping[str, str] | None = None) -> QuPathInfo:
     return QuPathInfo(paquo, found, version, java, backend, reason)
 
 
+def pair_in_words(info: QuPathInfo) -> str:
+    """Whether this paquo is known to work with this QuPath, for `doctor`."""
+    series = ".".join((info.paquo_version or "").split(".")[:2])
+    tested = KNOWN_PAIRS.get(series, ())
+    if not tested:
+        known = ", ".join(f"paquo {paquo} with QuPath {', '.join(found)}" for paquo, found in KNOWN_PAIRS.items())
+        return f"unknown; known to work: {known}"
+    if info.qupath_version in tested:
+        return f"known to work: paquo {series} is tested with QuPath {info.qupath_version} by its authors"
+    return f"paquo {series} is tested by its authors with QuPath {', '.join(tested)}"
+
+
 def choose_backend(backend: str, info: QuPathInfo | None = None) -> str:
     """`native` or `paquo` for a backend of the configuration.
 
@@ -101,9 +115,18 @@ def _choice(paquo: str | None, version: str | None) -> tuple[str, str]:
     return "paquo", f"QuPath {version} with paquo {paquo}"
 
 
+def jpype_version() -> str | None:
+    """Version of the bridge to Java that paquo stands on."""
+    return _installed("jpype1")
+
+
 def _paquo_version() -> str | None:
+    return _installed("paquo")
+
+
+def _installed(distribution: str) -> str | None:
     try:
-        return importlib.metadata.version("paquo")
+        return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
         return None
 

@@ -1,8 +1,8 @@
 """The paquo backend: the same project, read and written by QuPath's own code in a JVM.
 
-The only module that imports paquo. Written against paquo 0.9 and the sources of QuPath 0.5.1 and 0.6.0. Objects cross
-the border as GeoJSON, in bulk: it carries ids, names, classes, locks, measurements and metadata, which paquo's own
-methods for single objects do not.
+The only module that imports paquo. Written against the sources of paquo 0.9 and of QuPath 0.5.1 and 0.6.0. Objects
+cross the border as GeoJSON, in bulk: it carries ids, names, classes, locks, measurements and metadata, which paquo's
+own methods for single objects do not.
 
 What QuPath does in silence is checked here: paquo skips a save when the slide is out of reach, a damaged data.qpdata
 hangs QuPath or opens as an empty image, and every save counts the objects that are in the file afterwards.
@@ -11,14 +11,15 @@ hangs QuPath or opens as an empty image, and every save counts the objects that 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import orjson
 from numpy.typing import NDArray
 
-from wsi_pipeline.errors import ProjectChanged, ProjectError, QuPathFormatError
+from wsi_pipeline.errors import ProjectChanged, ProjectError, QuPathFormatError, WsiError
 from wsi_pipeline.files import sha256_file
 from wsi_pipeline.objects import PathClass, PathObject
 from wsi_pipeline.qupath import project_file
@@ -66,6 +67,27 @@ def use_own_settings() -> None:
     _config.settings = Dynaconf(preload=[str(defaults)], settings_files=[], core_loaders=["TOML"], envvar_prefix=False)
 
 
+@contextmanager
+def qupath_errors(subject: str) -> Iterator[None]:
+    """Let what QuPath and paquo raise come out as one `ProjectError` about `subject`; our own errors pass."""
+    import jpype
+
+    try:
+        yield
+    except WsiError:
+        raise
+    except (jpype.JException, OSError, ValueError, RuntimeError, NotImplementedError) as error:
+        said = str(error).splitlines() or [repr(error)]
+        raise ProjectError(f"{subject}: QuPath says: {said[0]}") from error
+
+
+def same_classes(wanted: Sequence[PathClass], present: Sequence[PathClass]) -> bool:
+    """Whether a class list is there already; a class that is wanted without a colour may have any."""
+    return [c.name for c in wanted] == [c.name for c in present] and all(
+        w.color is None or w.color == p.color for w, p in zip(wanted, present, strict=True)
+    )
+
+
 class PaquoImage:
     """One image of a project that QuPath holds; see `protocol.ProjectImage`."""
 
@@ -106,7 +128,8 @@ class PaquoImage:
     @property
     def image_type(self) -> str:
         self._project.check_readable(self)
-        return str(self.paquo_image.image_type.name)
+        with qupath_errors(self.name):
+            return str(self.paquo_image.image_type.name)
 
     @property
     def affine(self) -> Affine:
@@ -131,10 +154,8 @@ class PaquoProject:
         from paquo.projects import QuPathProject
 
         self._read_only = mode == "r"
-        try:
+        with qupath_errors(str(path)):
             self._project = QuPathProject(path, mode=mode)
-        except (OSError, ValueError, self._java.IOException) as error:
-            raise ProjectError(f"QuPath does not open {path}: {error}") from error
         self._data = DataFiles(self.path.parent)
         self._changed = mode == "x"
         self._on_disk = sha256_file(self.path) if self.path.exists() else None
@@ -176,9 +197,16 @@ class PaquoProject:
     def path_classes(self, classes: Iterable[PathClass]) -> None:
         self._writable()
         wanted = tuple(classes)
-        if wanted != self.path_classes:
-            self._project.path_classes = [self._paquo_class(c) for c in wanted]
-            self._changed = True
+        if same_classes(wanted, self.path_classes):
+            return
+        with qupath_errors(str(self.path)):
+            made = [self._paquo_class(c) for c in wanted]
+            # QuPath keeps the old list when the new one is as long and holds another class, so it is emptied first.
+            self._project.path_classes = []
+            self._project.path_classes = made
+        if not same_classes(wanted, self.path_classes):
+            raise ProjectError(f"{self.path}: QuPath did not take the list of classes")
+        self._changed = True
 
     def images(self) -> tuple[PaquoImage, ...]:
         return tuple(self._images.values())
@@ -222,19 +250,21 @@ class PaquoProject:
             levels=levels,
             no_crop=crop is not None or (frame is not None and frame.bounds is not None),
         )
-        entry = self._project.java_object.addImage(self._server_builder(builder))
-        listed: Any = self._project.images
-        listed.refresh()
-        paquo_image = next(i for i in listed if i.entry_id == str(entry.getID()))
-        paquo_image.image_name = name
-        paquo_image.metadata.update({str(k): str(v) for k, v in (metadata or {}).items()})
-        if thumbnail is not None:
-            entry.setThumbnail(self._buffered_image(jpeg(thumbnail)))
+        with qupath_errors(name):
+            entry = self._project.java_object.addImage(self._server_builder(builder))
+            listed: Any = self._project.images
+            listed.refresh()
+            paquo_image = next(i for i in listed if i.entry_id == str(entry.getID()))
+            paquo_image.image_name = name
+            paquo_image.metadata.update({str(k): str(v) for k, v in (metadata or {}).items()})
+            if thumbnail is not None:
+                entry.setThumbnail(self._buffered_image(jpeg(thumbnail)))
         image = self._images[int(paquo_image.entry_id)] = PaquoImage(self, paquo_image)
         self._changed = True
         self._data.read(image.entry_id, image.name)
         if kind != "UNSET":  # QuPath would not save: nothing has changed
-            paquo_image.image_type = self._image_type(kind)
+            with qupath_errors(name):
+                paquo_image.image_type = self._image_type(kind)
             self._save_image(image, expected=0)
         return image
 
@@ -255,7 +285,8 @@ class PaquoProject:
         fresh = moved((o for o in objects if o.uuid not in known), invert(image.affine))
         if fresh:
             depth_first([*present, *fresh], image.name)
-            self._insert(image, fresh)
+            with qupath_errors(image.name):
+                self._insert(image, fresh)
             self._save_image(image, expected=len(present) + len(fresh))
         return len(fresh)
 
@@ -274,8 +305,9 @@ class PaquoProject:
             staying = [o for o in present if o.uuid not in change.going]
             new = moved(change.new, invert(image.affine))
             depth_first([*staying, *new], image.name)
-            self._remove(image, change.going)
-            self._insert(image, new)
+            with qupath_errors(image.name):
+                self._remove(image, change.going)
+                self._insert(image, new)
             self._save_image(image, expected=len(staying) + len(new))
         return Replaced(replaced=len(change.going), kept=change.kept)
 
@@ -285,7 +317,8 @@ class PaquoProject:
             on_disk = sha256_file(self.path) if self.path.exists() else None
             if on_disk != self._on_disk:
                 raise ProjectChanged(f"{self.path} was changed since it was read; close it in QuPath and run again")
-            self._project.save(images=False)
+            with qupath_errors(str(self.path)):
+                self._project.save(images=False)
             self._on_disk = sha256_file(self.path)
             self._changed = False
         self._data.flush()
@@ -309,8 +342,9 @@ class PaquoProject:
     def objects_in_frame(self, image: PaquoImage) -> list[PathObject]:
         """All objects in QuPath's px, from the hierarchy as JSON with children inside their parents."""
         self.check_readable(image)
-        hierarchy = image.paquo_image.hierarchy.java_object
-        text = str(self._java.GsonTools.getInstance().toJson(hierarchy))
+        with qupath_errors(image.name):
+            hierarchy = image.paquo_image.hierarchy.java_object
+            text = str(self._java.GsonTools.getInstance().toJson(hierarchy))
         root = orjson.loads(text)["root"]
         objects = parse_geojson(orjson.dumps([root]), source=image.name).objects
         if len(objects) != int(hierarchy.nObjects()):
@@ -365,7 +399,8 @@ class PaquoProject:
         current = self._data.check_unchanged(image.entry_id, image.name)
         if current is not None:
             self._data.keep(image.entry_id, current)
-        image.paquo_image.save()
+        with qupath_errors(image.name):
+            image.paquo_image.save()
         self._changed = True  # QuPath may have added the slide's metadata to the entry
         raw = self._data.read(image.entry_id, image.name)
         found = None if raw is None else len(read_qpdata(raw).objects)
@@ -377,12 +412,15 @@ class PaquoProject:
         self._data.mark(image.entry_id, sha256_file(self._data.qpdata(image.entry_id)))
 
     def _paquo_class(self, path_class: PathClass) -> Any:
+        """The class of this full name ("Tumor: Positive"), with its colour."""
         from paquo.classes import QuPathPathClass
 
-        made = None
+        # By QuPath itself: paquo's own constructor takes no name with a colon, and "CK5:6" is one.
+        java_class = None
         for part in path_class.parts:
-            made = QuPathPathClass(part, parent=made)
-        if made is not None and path_class.color is not None:
+            java_class = self._java.PathClass.getInstance(java_class, self._java.String(part), None)
+        made = QuPathPathClass.from_java(java_class)
+        if path_class.color is not None:
             # A class that QuPath knows already keeps its colour unless it is set.
             made.color = path_class.color
         return made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 import tracemalloc
 from contextlib import suppress
 from functools import cache
@@ -178,6 +179,28 @@ def test_lengths_that_the_file_does_not_have_take_no_memory(size: bytes) -> None
         assert tracemalloc.get_traced_memory()[1] < 4_000_000
     finally:
         tracemalloc.stop()
+
+
+REPEATED = {
+    "null": b"\x70",
+    "string": b"\x74\x00\x03abc",
+    "reference": b"\x71\x00\x7e\x00\x00",
+    "class": b"\x73\x72\x00\x01a" + bytes(8) + b"\x02\x00\x00\x78",
+    "list": b"\x73\x72\x00\x13java.util.ArrayList"
+    + bytes.fromhex("7881D21D99C7619D 03 0001 49 0004 73697a65 78 70 7fffffff 77 04 7fffffff"),
+    "array": b"\x75\x72\x00\x13[Ljava.lang.Object;" + bytes.fromhex("90CE589F1073296C 02 0000 78 70 00000001"),
+}
+
+
+@pytest.mark.parametrize("kind", REPEATED)
+def test_what_is_repeated_without_end_is_refused_in_bounded_time(kind: str) -> None:
+    raw = write_qpdata(QpData())
+    piece = REPEATED[kind]
+    started = time.process_time()
+    with pytest.raises(QuPathFormatError):
+        read_qpdata(raw[: raw.index(b"sr\x00")] + piece * (400_000 // len(piece)))
+    # About a second where it is slow; a time that grew with the square would be minutes.
+    assert time.process_time() - started < 15
 
 
 def test_a_tower_of_objects_is_read_without_recursion() -> None:

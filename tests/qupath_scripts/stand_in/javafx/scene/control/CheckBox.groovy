@@ -1,0 +1,6 @@
+package javafx.scene.control
+
+class CheckBox {
+    boolean selected, focusTraversable
+    CheckBox(String text) {}
+}

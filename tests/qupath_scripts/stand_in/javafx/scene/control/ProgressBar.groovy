@@ -1,0 +1,6 @@
+package javafx.scene.control
+
+class ProgressBar {
+    double maxWidth, progress
+    ProgressBar(double progress) {}
+}

@@ -1,0 +1,6 @@
+package javafx.scene.layout
+
+class VBox {
+    def padding
+    VBox(double spacing, Object... children) {}
+}

@@ -1,0 +1,5 @@
+package qupath.lib.common
+
+class GeneralTools {
+    static String getVersion() { return 'stand-in' }
+}

@@ -1,0 +1,5 @@
+package qupath.lib.objects.hierarchy.events
+
+interface PathObjectHierarchyListener {
+    void hierarchyChanged(Object event)
+}
