@@ -8,9 +8,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from wsi_pipeline.collect.changed import TYPES as CHANGED_TILES
+from wsi_pipeline.collect.doubt import doubt_figures
 from wsi_pipeline.collect.images import Alarm, CollectedImage, collect_image
 from wsi_pipeline.collect.matching import Change
-from wsi_pipeline.collect.tables import SCHEMA_VERSION, pooled, write_corrections
+from wsi_pipeline.collect.tables import SCHEMA_VERSION, pooled, write_corrections, write_table
 from wsi_pipeline.collect.times import ImageTime, logs_of, times_of, write_times
 from wsi_pipeline.config import Costs, Review
 from wsi_pipeline.errors import StoreError, WsiError
@@ -70,6 +72,7 @@ def collect(run: RunDir, review: Review, costs: Costs) -> CollectResult:
     metrics = _metrics(run, review, costs, plans, images, times, [str(a) for a in alarms], problems)
     # metrics.json comes last, so that it never tells of files that are not there.
     write_corrections(run.corrections, [row for image in images for row in image.rows])
+    write_table(run.changed_tiles, [tile for image in images for tile in image.tiles], CHANGED_TILES)
     write_times(run.time, times)
     write_json(run.metrics, metrics)
     return CollectResult(metrics, tuple(str(alarm) for alarm in alarms))
@@ -140,6 +143,7 @@ def _metrics(
             source=_source(images, times),
         ),
         "saving": saving(),
+        "confidence": doubt_figures([tile for image in images for tile in image.tiles]),
         "alarms": list(alarms),
         "flags": list(problems),
     }
