@@ -42,8 +42,13 @@ class CollectResult:
         return f"{totals['reviewed']} of {totals['slides']} slides reviewed: {counts or 'no region'}"
 
 
-def collect(run: RunDir, review: Review, costs: Costs) -> CollectResult:
+def collect(run: RunDir, review: Review, costs: Costs, *, calibration: dict[str, Any] | None = None) -> CollectResult:
     """Read the corrections of every batch and write the folder `review/`; the projects are only read.
+
+    Parameters
+    ----------
+    calibration
+        What is known of the model's calibration, for metrics.json.
 
     Raises
     ------
@@ -70,6 +75,7 @@ def collect(run: RunDir, review: Review, costs: Costs) -> CollectResult:
     for alarm in alarms:
         logger.error("%s", alarm)
     metrics = _metrics(run, review, costs, plans, images, times, [str(a) for a in alarms], problems)
+    metrics["calibration"] = calibration or not_measured("no calibration.json of this model lies beside its card")
     # metrics.json comes last, so that it never tells of files that are not there.
     write_corrections(run.corrections, [row for image in images for row in image.rows])
     write_table(run.changed_tiles, [tile for image in images for tile in image.tiles], CHANGED_TILES)
