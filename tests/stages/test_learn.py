@@ -42,7 +42,7 @@ def reviewed_run(folder: Path, slides: int, held_out: list[str]) -> Config:
 
 @pytest.mark.slow
 def test_held_out_patients_give_the_temperature_and_strange_tiles_are_found(tmp_path: Path) -> None:
-    ids = [ref.slide_id for ref in load_cohort(reviewed_run(tmp_path / "probe", 4, [])).slides]
+    ids = [ref.slide_id for ref in load_cohort(reviewed_run(tmp_path, 4, [])).slides]
     config = reviewed_run(tmp_path, 4, ids[2:])
     split = corrected_slides(config)
     assert (len(split.train), len(split.held_out)) == (2, 2)
@@ -54,16 +54,16 @@ def test_held_out_patients_give_the_temperature_and_strange_tiles_are_found(tmp_
     folder = learned_model(run_of(tmp_path / "wsi.yaml"), config.learning.name)
     assert load_card(folder) == card
     # A slide in another colour, predicted with the new model.
-    green = np.full((1000, 1000, 3), 255, np.uint8)
-    green[125:875, 125:875] = (90, 180, 120)
+    violet = np.full((1000, 1000, 3), 255, np.uint8)
+    violet[125:875, 125:875] = (200, 120, 190)
     tifffile.imwrite(
-        tmp_path / "green.tif", green, tile=(128, 128), photometric="rgb", compression="deflate",
+        tmp_path / "violet.tif", violet, tile=(128, 128), photometric="rgb", compression="deflate",
         resolution=(2e4, 2e4), resolutionunit="CENTIMETER",
     )  # fmt: skip
     other = tmp_path / "other"
     again = load_config(
         write_config(
-            other, [tmp_path / "green.tif", tmp_path / "slide0.tif"], model=str(folder), review={"tile_um": 128}
+            other, [tmp_path / "violet.tif", tmp_path / "slide0.tif"], model=str(folder), review={"tile_um": 128}
         )
     )
     calibration = calibration_of(again)
@@ -75,7 +75,7 @@ def test_held_out_patients_give_the_temperature_and_strange_tiles_are_found(tmp_
     for ref in load_cohort(again).slides:
         column = pq.read_table(run_of(other / "wsi.yaml").slide(ref.slide_id).tiles)["out_of_distribution"]
         values[ref.name] = [v for v in column.to_pylist() if v is not None]
-    assert min(values["green.tif"]) > 1
+    assert min(values["violet.tif"]) > 1
     assert np.median(values["slide0.tif"]) <= 1
     queue = run_of(other / "wsi.yaml").queue.read_text()
     assert "unlike the training slides in colour" in queue or "unlike the training slides in contrast" in queue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from wsi_pipeline.collect.changed import TYPES as CHANGED_TILES
 from wsi_pipeline.collect.doubt import doubt_figures
 from wsi_pipeline.collect.images import Alarm, CollectedImage, collect_image
 from wsi_pipeline.collect.matching import Change
-from wsi_pipeline.collect.tables import SCHEMA_VERSION, pooled, write_corrections, write_table
+from wsi_pipeline.collect.tables import SCHEMA_VERSION, aggregated, pooled, write_corrections, write_table
 from wsi_pipeline.collect.times import ImageTime, logs_of, times_of, write_times
 from wsi_pipeline.config import Costs, Review
 from wsi_pipeline.errors import StoreError, WsiError
@@ -140,6 +140,11 @@ def _metrics(
             "counts": _counts(reviewed),
             "classes": _classes(reviewed),
         },
+        "groups": {
+            "patient": _groups(reviewed, lambda image: image.slide.patient or image.slide.slide_id),
+            "rater": _groups(reviewed, lambda image: image.plan.rater),
+            "batch": _groups(reviewed, lambda image: image.plan.batch),
+        },
         "time": _time(timed, reviewed, review),
         "cost": review_cost(
             costs,
@@ -174,6 +179,20 @@ def _classes(images: Sequence[CollectedImage]) -> dict[str, Any]:
         name: pooled(image.facts["classes"][name] for image in images if name in image.facts["classes"])
         for name in names
     }
+
+
+def _groups(images: Sequence[CollectedImage], key: Callable[[CollectedImage], str]) -> dict[str, Any]:
+    """Figures per class of each patient, rater or batch, over reviewed slides; one without patient is its own."""
+    members: dict[str, list[CollectedImage]] = {}
+    for image in images:
+        members.setdefault(key(image), []).append(image)
+    found = {}
+    for name, own in members.items():
+        classes = sorted({c for image in own for c in image.facts["classes"]})
+        found[name] = {
+            c: aggregated(image.facts["classes"][c] for image in own if c in image.facts["classes"]) for c in classes
+        }
+    return found
 
 
 def _time(times: Sequence[ImageTime], reviewed: Sequence[CollectedImage], review: Review) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 Seven features of a window at the model's resolution, over its tissue: mean and standard deviation of the optical
 density of each colour, and the logarithm of the variance of the Laplacian, which falls with blur. Their Mahalanobis
-distance to the training windows (Lee et al. 2018 do so with a network's features) is divided by the distance that 99 % of these
-have, so that above 1 is strange. It says nothing about shapes that the training slides did not hold.
+distance to the training windows (Lee et al. 2018 do so with a network's features) is divided by the distance that
+99 % of these have, so that above 1 is strange. It says nothing about shapes that the training slides did not hold.
 """
 
 from __future__ import annotations

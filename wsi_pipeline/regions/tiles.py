@@ -28,7 +28,10 @@ from wsi_pipeline.tiling import Bounds
 if TYPE_CHECKING:
     from wsi_pipeline.slides import TissueMask
 
-SCHEMA_VERSION = 2
+# Columns may be added; a reader of this schema leaves out what it does not know.
+SCHEMA_VERSION = 1
+RECIPE: Final = 2
+"""How tiles are ranked and picked; those of an earlier recipe are made anew by the next `predict`."""
 
 # Less tissue than this in a tile is a rim, not a place to judge.
 ENOUGH_TISSUE: Final = 0.05

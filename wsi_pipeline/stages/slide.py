@@ -28,7 +28,7 @@ from wsi_pipeline.qupath.geojson import write_geojson
 from wsi_pipeline.raster import fill
 from wsi_pipeline.regions import ReviewTile, extract_regions, review_tiles, write_tiles
 from wsi_pipeline.regions.strange import with_strangeness
-from wsi_pipeline.regions.tiles import SCHEMA_VERSION as TILES_SCHEMA
+from wsi_pipeline.regions.tiles import RECIPE as TILES_RECIPE
 from wsi_pipeline.rundir import SlideDir
 from wsi_pipeline.slides import TissueMask, find_tissue, open_slide, working_downsample
 from wsi_pipeline.slides.overview import write_overview
@@ -114,7 +114,7 @@ def slide_key(run_id: str, slide_id: str, size: tuple[int, int], mpp: float) -> 
 def tiles_key(config: Config) -> str:
     """What the review tiles depend on beside the recipe; they may change without a new run id."""
     names = ("tile_um", "max_tiles", "audit_tiles")
-    return digest({"schema": TILES_SCHEMA, **{name: getattr(config.review, name) for name in names}})
+    return digest({"recipe": TILES_RECIPE, **{name: getattr(config.review, name) for name in names}})
 
 
 def is_done(folder: SlideDir, ref: SlideRef, config: Config, run_id: str) -> bool:
