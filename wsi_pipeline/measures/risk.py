@@ -112,15 +112,35 @@ def risk_coverage(
         augrc=curve.augrc,
         augrc_random=mean / 2,
         augrc_best=best.augrc,
-        augrc_interval=percentile_interval(lambda taken: _augrc_of(sure, cost, w * taken), groups),
+        augrc_interval=_augrc_interval(sure, cost, w, groups),
         coverage=tuple(curve.coverage[shown].tolist()),
         selective_risk=tuple(curve.risk[shown].tolist()),
         generalized_risk=tuple(curve.kept[shown].tolist()),
     )
 
 
-def _augrc_of(sure: Floats, cost: Floats, w: Floats) -> float | None:
-    return _Curve.of(sure, cost, w).augrc if w.sum() > 0 else None
+def _augrc_interval(sure: Floats, cost: Floats, w: Floats, groups: NDArray[Any]) -> tuple[float, float] | None:
+    # Sorted once for all resamples.
+    order = np.argsort(-sure, kind="stable")
+    ends, loss, weight = _ends(sure[order]), cost[order], w[order]
+
+    def augrc(taken: Floats) -> float | None:
+        own = weight * taken
+        coverage, kept = np.cumsum(own)[ends], np.cumsum(own * loss)[ends]
+        whole = float(coverage[-1])
+        return _under(kept / whole, coverage / whole) if whole > 0 else None
+
+    return percentile_interval(augrc, np.asarray(groups)[order])
+
+
+def _ends(ordered: Floats) -> NDArray[np.intp]:
+    """The last index of each run of equal values."""
+    return np.flatnonzero(np.append(np.diff(ordered) != 0, True))
+
+
+def _under(kept: Floats, coverage: Floats) -> float:
+    # In random order the loss within a block grows with its coverage, so that the trapezia are exact.
+    return float(np.trapezoid(np.append(0.0, kept), np.append(0.0, coverage)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +153,7 @@ class _Curve:
     @classmethod
     def of(cls, sure: Floats, cost: Floats, w: Floats) -> _Curve:
         order = np.argsort(-sure, kind="stable")
-        ends = np.flatnonzero(np.append(np.diff(sure[order]) != 0, True))
+        ends = _ends(sure[order])
         whole = w.sum()
         coverage, kept = np.cumsum(w[order])[ends] / whole, np.cumsum((w * cost)[order])[ends] / whole
         some = np.diff(coverage, prepend=0.0) > 0
@@ -150,5 +170,4 @@ class _Curve:
 
     @property
     def augrc(self) -> float:
-        # In random order the loss within a block grows with its coverage, so that the trapezia are exact.
-        return float(np.trapezoid(np.append(0.0, self.kept), np.append(0.0, self.coverage)))
+        return _under(self.kept, self.coverage)
