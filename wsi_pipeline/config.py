@@ -103,6 +103,9 @@ class Review(Section):
 
     tile_um: Positive = 256.0
     max_tiles: Annotated[int, Field(ge=0, le=2000)] = 40
+    audit_tiles: Annotated[int, Field(ge=0, le=200)] = Field(
+        default=2, description="unflagged tiles of each slide that are handed out as a random check"
+    )
     tolerance_um: Positive = 2.0
     idle_s: Positive = 300.0
 

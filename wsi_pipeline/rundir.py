@@ -65,6 +65,11 @@ class RunDir:
         return self.root / "notes.txt"
 
     @property
+    def queue(self) -> Path:
+        """Every tile that a person should look at, of the whole cohort."""
+        return self.root / "queue.csv"
+
+    @property
     def handout(self) -> Path:
         return self.root / "handout"
 
@@ -79,6 +84,10 @@ class RunDir:
     @property
     def corrections(self) -> Path:
         return self.review / "corrections.parquet"
+
+    @property
+    def changed_tiles(self) -> Path:
+        return self.review / "changed_tiles.parquet"
 
     @property
     def time(self) -> Path:

@@ -94,6 +94,25 @@ def test_the_tables_say_what_was_done_and_the_project_is_only_read(run: RunDir) 
     assert {o.uuid for o in kept} == {A.uuid, "22222222-2222-4222-8222-222222222222"}
 
 
+def test_patients_raters_and_batches_have_figures_of_their_reviewed_slides(run: RunDir) -> None:
+    edit(run, brushed, wsi_state="reviewed")
+    metrics = collected(run).metrics
+    groups = metrics["groups"]
+    assert list(groups["rater"]) == ["rater-1"]
+    assert list(groups["batch"]) == ["batch-1"]
+    (patient,) = groups["patient"].values()
+    tumour = groups["rater"]["rater-1"]["Tumor"]
+    assert tumour == patient["Tumor"]
+    # The other slide is not reviewed.
+    assert tumour["slides"] == 1
+    assert (
+        tumour["pooled"]["dice"]
+        == tumour["mean"]["dice"]["mean"]
+        == metrics["slides"]["s1"]["classes"]["Tumor"]["dice"]
+    )
+    assert metrics["calibration"]["status"] == "not measured"
+
+
 def test_what_nobody_reviewed_is_not_accepted(run: RunDir) -> None:
     edit(run, lambda objects: objects, wsi_state="in_progress")
     rows = pq.read_table((collected(run), run.corrections)[1]).to_pylist()

@@ -15,7 +15,7 @@ from shapely.geometry.base import BaseGeometry
 from tests.measures.shapes import blob
 from wsi_pipeline.collect.matching import Change, match
 from wsi_pipeline.collect.rows import Correction, Occasion, rows_of
-from wsi_pipeline.collect.tables import class_figures, count_changes, pooled
+from wsi_pipeline.collect.tables import aggregated, class_figures, count_changes, pooled
 from wsi_pipeline.objects import Kind, PathObject
 
 MPP = 0.5
@@ -130,6 +130,44 @@ def test_slides_are_pooled_by_sums_not_by_means() -> None:
     assert both["dice"] == close(2 * 2 / (3 + 2))
     assert both["surface_dice"] == close(2 * 800 / (1200 + 800))
     assert both["hd95_um"] == 0
+
+
+def test_distances_of_slides_are_the_largest_and_their_mean_weighs_outlines() -> None:
+    moved = class_figures(match([A], [region("a", box(8, 0, 108, 100))]), MPP, 2.0)["Tumor"]
+    still = class_figures(match([A, B], [A, B]), MPP, 2.0)["Tumor"]
+    gone = class_figures(match([A], []), MPP, 2.0)["Tumor"]
+    both = pooled([moved, still, gone])
+    assert both["hd_um"] == moved["hd_um"] == close(4, abs=0.3)
+    # Outlines of 400 px twice, and of 800 px twice; what is gone has no distance.
+    assert moved["assd_um"] is not None
+    assert both["assd_um"] == close(moved["assd_um"] * 800 / (800 + 1600))
+    assert gone["assd_um"] is gone["hd_um"] is None
+    assert both["added_path_um"] == moved["added_path_um"]
+
+
+def test_means_over_slides_stand_beside_the_pooled_figures_with_their_number() -> None:
+    gone = class_figures(match([A], []), MPP, 2.0)["Tumor"]
+    still = class_figures(match([A, B], [A, B]), MPP, 2.0)["Tumor"]
+    nothing = class_figures(match([region("l", LineString([(0, 0), (9, 9)]))], []), MPP, 2.0)["Tumor"]
+    found = aggregated([gone, still, nothing])
+    assert found["slides"] == 2
+    assert found["mean"]["dice"] == {"mean": 0.5, "n": 2}
+    assert found["mean"]["hd_um"] == {"mean": 0.0, "n": 1}
+    assert found["pooled"]["dice"] == close(0.8)
+    empty = aggregated([nothing])
+    assert (empty["slides"], empty["mean"]["iou"]) == (0, {"mean": None, "n": 0})
+    assert empty["pooled"]["assd_um"] is None
+
+
+def test_rows_tell_all_distances_of_their_change() -> None:
+    (row,) = rows([A], [region("a", box(8, 0, 108, 100))])
+    assert row.hd_um == close(4, abs=0.3)
+    assert row.assd_um is not None
+    assert 0 < row.assd_um < (row.hd_um or 0)
+    # The new right side, and of both loose ends what is beyond the tolerance of 4 px.
+    assert row.added_path_um == close((100 + 100 + 16 - 16) * MPP, abs=5)
+    (still,) = rows([A], [A])
+    assert (still.hd_um, still.assd_um, still.added_path_um) == (0, 0, 0)
 
 
 @given(seed=st.integers(0, 5000))

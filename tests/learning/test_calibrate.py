@@ -1,12 +1,26 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from wsi_pipeline.learning.calibrate import RANGE, expected_calibration_error, fit_temperature, gather, nll
+from tests.learning.made import trained_card
+from wsi_pipeline.learning.calibrate import (
+    CALIBRATION_NAME,
+    RANGE,
+    Pixels,
+    calibrate,
+    expected_calibration_error,
+    fit_temperature,
+    gather,
+    nll,
+    read_calibration,
+    write_calibration,
+)
 
 
 def drawn(temperature: float, classes: int, count: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
@@ -61,7 +75,66 @@ def test_certain_logits_fall_into_the_last_bin() -> None:
 def test_only_known_pixels_are_gathered_in_their_order_and_thinned() -> None:
     logits = [np.arange(8, dtype=np.float32).reshape(2, 2, 2), np.arange(8, 16, dtype=np.float32).reshape(2, 2, 2)]
     labels = [np.array([[0, 255], [1, 0]], dtype=np.uint8), np.array([[255, 255], [1, 1]], dtype=np.uint8)]
-    pixels, known = gather(logits, labels, unknown=255)
+    pixels, known, groups = gather(logits, labels, ["a", "b"], unknown=255)
+    assert groups.tolist() == ["a", "a", "a", "b", "b"]
     np.testing.assert_array_equal(pixels, [[0, 4], [2, 6], [3, 7], [10, 14], [11, 15]])
     np.testing.assert_array_equal(known, [0, 1, 0, 1, 1])
-    assert len(gather(logits, labels, unknown=255, most=2)[1]) == 3
+    assert len(gather(logits, labels, ["a", "b"], unknown=255, most=2).labels) == 3
+
+
+def patients(temperatures: list[float], count: int = 4000) -> Pixels:
+    """One patient for each temperature that labels were drawn with."""
+    parts = [drawn(temperature, 3, count, seed) for seed, temperature in enumerate(temperatures)]
+    names = np.repeat([f"p{n}" for n in range(len(parts))], count)
+    return Pixels(np.concatenate([a for a, _ in parts]), np.concatenate([b for _, b in parts]), names)
+
+
+def test_each_patient_is_judged_with_a_temperature_of_the_others() -> None:
+    pixels = patients([1.0, 4.0])
+    found = calibrate(pixels, ["a", "b", "c"])
+    own = fit_temperature(pixels.logits, pixels.labels, groups=2)
+    assert found.temperature == own.temperature
+    assert found.cross_fitted
+    # Fitted on each other, both temperatures are wrong: the plain figure hides that.
+    assert found.ece_after > own.ece_after + 0.05
+    swapped = np.concatenate(
+        [
+            pixels.logits[part] / fit_temperature(pixels.logits[~part], pixels.labels[~part], groups=1).temperature
+            for part in (pixels.groups == "p0", pixels.groups == "p1")
+        ]
+    ).astype(np.float64)
+    assert found.ece_after == pytest.approx(expected_calibration_error(swapped, pixels.labels), abs=1e-6)
+    assert [r.name for r in found.reliability] == ["a", "b", "c"]
+    assert {r.groups for r in found.reliability} == {2}
+
+
+def test_one_patient_alone_cannot_be_left_out_and_the_figures_say_so() -> None:
+    pixels = patients([2.0])
+    found = calibrate(pixels, ["a", "b", "c"])
+    assert not found.cross_fitted
+    alone = fit_temperature(pixels.logits, pixels.labels, groups=1)
+    # The temperature of the card is rounded.
+    assert found.ece_after == pytest.approx(alone.ece_after, abs=1e-4)
+
+
+def test_with_many_patients_classes_have_intervals_and_small_errors() -> None:
+    found = calibrate(patients([2.0] * 12, 1500), ["a", "b", "c"])
+    for one in found.reliability:
+        assert one.ece < 0.03
+        assert one.ece_interval is not None
+        assert sum(b.count for b in one.bins) == found.pixels == 18_000
+
+
+def test_what_is_kept_beside_a_card_is_of_that_card_alone(tmp_path: Path) -> None:
+    card, found = trained_card("new"), calibrate(patients([2.0, 2.0], 500), ["a", "b", "c"])
+    assert read_calibration(tmp_path, card) is None
+    write_calibration(tmp_path, card, found)
+    value = read_calibration(tmp_path, card)
+    assert value is not None
+    assert value["temperature"] == found.temperature
+    assert [c["name"] for c in value["classes"]] == ["a", "b", "c"]
+    assert read_calibration(tmp_path, trained_card("other")) is None
+    (tmp_path / CALIBRATION_NAME).write_text("{")
+    assert read_calibration(tmp_path, card) is None
+    write_calibration(tmp_path, card, None)
+    assert not (tmp_path / CALIBRATION_NAME).exists()

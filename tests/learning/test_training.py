@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from tests.learning.made import CLASSES, blob_tile
 from wsi_pipeline.errors import ModelError
+from wsi_pipeline.learning.calibrate import read_calibration
 from wsi_pipeline.learning.labels import UNKNOWN
 from wsi_pipeline.learning.samples import Tile
 from wsi_pipeline.learning.training import Recipe, _loss, tile_logits, train
@@ -72,6 +73,21 @@ def test_the_temperature_is_fitted_on_held_out_tiles_and_said_to_be(trained: Pat
     assert figures["nll_after"] <= figures["nll_before"]
     assert figures["calibration_groups"] == 1
     assert card.notes == "Temperature fitted on 1 held-out patients or slides; its ECE there is optimistic."
+
+
+def test_several_held_out_patients_judge_the_temperature_of_the_others(tmp_path: Path) -> None:
+    others = [replace(tile, group=f"h{number}") for number, tile in enumerate(OTHERS)]
+    card = run(tmp_path, held_out=others)
+    assert card.notes == (
+        "Temperature fitted on 4 held-out patients or slides; "
+        "its ECE was measured on each of them with a temperature of the others."
+    )
+    value = read_calibration(tmp_path, load_card(tmp_path))
+    assert value is not None
+    assert [c["name"] for c in value["classes"]] == ["Background", "Tumor"]
+    assert value["classes"][1]["ece"] == pytest.approx(card.trained_on.figures["ece of Tumor"], abs=1e-4)
+    run(tmp_path)
+    assert read_calibration(tmp_path, load_card(tmp_path)) is None
 
 
 def test_without_held_out_tiles_the_temperature_stays_and_the_card_says_so(tmp_path: Path) -> None:

@@ -10,12 +10,13 @@ import pytest
 
 from tests.regions.fakes import ArrayMap, array_map
 from wsi_pipeline.config import Review
+from wsi_pipeline.errors import StoreError
 from wsi_pipeline.objects import META_RUN, Kind
 from wsi_pipeline.regions import ReviewTile, read_tiles, review_tiles, tile_objects, write_tiles
 from wsi_pipeline.slides import TissueMask
 from wsi_pipeline.states import REVIEW_CLASS
 
-SETTINGS = Review(tile_um=64, max_tiles=2)
+SETTINGS = Review(tile_um=64, max_tiles=2, audit_tiles=1)
 
 
 def scene() -> tuple[ArrayMap, TissueMask]:
@@ -47,10 +48,72 @@ def test_the_unsure_tiles_come_first_and_only_they_are_flagged() -> None:
     assert [t.rank for t in tiles] == list(range(1, len(tiles) + 1))
     assert tiles[0].y >= 128
     assert tiles[0].mean_uncertainty == pytest.approx(230 / 255, abs=0.01)
-    assert [t.rank for t in tiles if t.flagged] == [1, 2]
+    # All four unsure tiles touch each other: one look shows them all.
+    assert [t.rank for t in tiles if t.flagged] == [1]
     assert not any(t.flagged for t in tiles_of(Review(tile_um=64, max_tiles=0)))
     many = tiles_of(Review(tile_um=64, max_tiles=500))
     assert {t.flagged for t in many if t.y < 100} == {False}
+
+
+def test_the_score_is_the_area_that_is_expected_to_change() -> None:
+    """Were the probabilities true, 115 of 255 parts of the lower half and 5 of the upper one are no tumour."""
+    for tile in tiles_of():
+        tissue = tile.tissue_share * tile.width * tile.height * 0.25
+        wrong = 115 / 255 if tile.y >= 128 else 5 / 255
+        assert tile.score == pytest.approx(wrong * tissue, rel=1e-6)
+        assert tile.margin == pytest.approx(1 - 2 * wrong)
+        assert tile.confidence == pytest.approx(2 * (1 - wrong) / (2 - wrong))
+
+
+def test_what_is_not_known_is_missing_and_not_nought(tmp_path: Path) -> None:
+    source, tissue = scene()
+    low = ArrayMap(source.probability // 3, source.entropy, 64, 2.0, source.size)
+    tiles = review_tiles(low, tissue, ["Tumor"], SETTINGS, threshold=0.5, mpp=0.5, slide_id="s")
+    write_tiles(tmp_path / "t.parquet", tiles)
+    table = pq.read_table(tmp_path / "t.parquet")
+    for name in ("confidence", "mutual_information", "out_of_distribution"):
+        assert table[name].null_count == len(tiles)
+    assert table["margin"].null_count == 0
+    assert not {"Confidence", "Out of distribution"} & set(tile_objects(tiles, run_id="r")[0].measurements)
+
+
+def test_strange_tiles_are_flagged_and_say_in_what() -> None:
+    source, tissue = scene()
+    tiles = review_tiles(
+        source, tissue, ["Tumor"], Review(tile_um=32, max_tiles=2), threshold=0.5, mpp=0.5, slide_id="s",
+        strangeness={(0, 0): (1.7, "colour"), (128, 0): (0.4, "sharpness")},
+    )  # fmt: skip
+    flagged = [t for t in tiles if t.flagged]
+    assert {(t.x, t.y) for t in flagged} >= {(0, 0)}
+    (strange,) = [t for t in flagged if (t.x, t.y) == (0, 0)]
+    assert strange.reason.startswith("unlike the training slides in colour")
+    assert strange.out_of_distribution == 1.7
+    assert [t.out_of_distribution for t in tiles if (t.x, t.y) == (128, 0)] == [0.4]
+
+
+def test_the_audit_is_drawn_from_what_is_not_flagged_and_says_so() -> None:
+    tiles = tiles_of()
+    (audited,) = [t for t in tiles if t.audit]
+    assert not audited.flagged
+    assert audited.rank == 2
+    assert audited.reason.startswith("random check")
+    assert {t.audit_chance for t in tiles if not t.flagged} == {1 / (len(tiles) - 1)}
+    assert {t.audit_chance for t in tiles if t.flagged} == {0.0}
+    assert tiles_of() == tiles
+
+
+def test_a_table_of_an_earlier_version_is_read_and_a_damaged_one_is_named(tmp_path: Path) -> None:
+    tiles = tiles_of()
+    write_tiles(tmp_path / "t.parquet", tiles)
+    new = ["margin", "confidence", "mutual_information", "out_of_distribution", "audit", "audit_chance"]
+    pq.write_table(pq.read_table(tmp_path / "t.parquet").drop_columns(new), tmp_path / "old.parquet")
+    old = read_tiles(tmp_path / "old.parquet")
+    assert [(t.x, t.y, t.flagged) for t in old] == [(t.x, t.y, t.flagged) for t in tiles]
+    assert {(t.margin, t.audit) for t in old} == {(None, False)}
+    assert [t.rank for t in read_tiles(tmp_path / "t.parquet", handed_out=True)] == [1, 2]
+    (tmp_path / "bad.parquet").write_bytes(b"no table")
+    with pytest.raises(StoreError, match=r"bad\.parquet"):
+        read_tiles(tmp_path / "bad.parquet")
 
 
 def test_tiles_end_at_the_slide() -> None:
@@ -94,7 +157,7 @@ def test_no_tile_is_a_table_without_rows(tmp_path: Path) -> None:
 
 def test_flagged_tiles_become_detections_that_the_brush_leaves_alone() -> None:
     objects = tile_objects(tiles_of(), run_id="r")
-    assert len(objects) == 2
+    assert len(objects) == 1 + SETTINGS.audit_tiles
     first = objects[0]
     assert first.kind is Kind.TILE
     assert first.path_class == REVIEW_CLASS

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import shapely
 
+from wsi_pipeline.collect.changed import ChangedTile
+from wsi_pipeline.collect.doubt import tiles_of_image
 from wsi_pipeline.collect.guard import ImageLog, loss
 from wsi_pipeline.collect.matching import match
 from wsi_pipeline.collect.rows import Correction, Occasion, rows_of
@@ -34,6 +36,7 @@ class CollectedImage:
     annotations: tuple[PathObject, ...]
     rows: tuple[Correction, ...]
     facts: dict[str, Any]
+    tiles: tuple[ChangedTile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,10 @@ def collect_image(
     source = source_of(image, log)
     occasion = Occasion(slide.slide_id, slide.patient, plan.batch, plan.rater, str(source), state.is_reviewed)
     rows = rows_of(occasion, pairs, slide.mpp, tolerance_um)
+    try:
+        tiles = tiles_of_image(run, slide, occasion, pairs)
+    except WsiError as error:
+        return Alarm(slide.slide_id, f"cannot be read: {error}")
     annotations = tuple(o for o in after if o.kind is Kind.ANNOTATION)
     facts = {
         "rater": plan.rater,
@@ -94,7 +101,7 @@ def collect_image(
         "active_s": None,
         "time_source": None,
     }
-    return CollectedImage(plan, slide, image.entry_id, state, source, annotations, tuple(rows), facts)
+    return CollectedImage(plan, slide, image.entry_id, state, source, annotations, tuple(rows), facts, tiles)
 
 
 def on_the_snapshots_grid(objects: Sequence[PathObject]) -> list[PathObject]:

@@ -42,6 +42,9 @@ class Correction:
     dice: float | None
     surface_dice: float | None
     hd95_um: float | None
+    hd_um: float | None
+    assd_um: float | None
+    added_path_um: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,4 +192,7 @@ def _row(occasion: Occasion, pair: Pair, share: Share, whole: Areas, boundaries:
         dice=whole.dice if has_area else None,
         surface_dice=boundaries.surface_dice if has_area else None,
         hd95_um=boundaries.hd95 if has_area else None,
+        hd_um=boundaries.hd if has_area else None,
+        assd_um=boundaries.assd if has_area else None,
+        added_path_um=boundaries.added_path if has_area else None,
     )

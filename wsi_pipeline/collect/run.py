@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from wsi_pipeline.collect.changed import TYPES as CHANGED_TILES
+from wsi_pipeline.collect.doubt import doubt_figures
 from wsi_pipeline.collect.images import Alarm, CollectedImage, collect_image
 from wsi_pipeline.collect.matching import Change
-from wsi_pipeline.collect.tables import SCHEMA_VERSION, pooled, write_corrections
+from wsi_pipeline.collect.tables import SCHEMA_VERSION, aggregated, pooled, write_corrections, write_table
 from wsi_pipeline.collect.times import ImageTime, logs_of, times_of, write_times
 from wsi_pipeline.config import Costs, Review
 from wsi_pipeline.errors import StoreError, WsiError
@@ -40,8 +42,13 @@ class CollectResult:
         return f"{totals['reviewed']} of {totals['slides']} slides reviewed: {counts or 'no region'}"
 
 
-def collect(run: RunDir, review: Review, costs: Costs) -> CollectResult:
+def collect(run: RunDir, review: Review, costs: Costs, *, calibration: dict[str, Any] | None = None) -> CollectResult:
     """Read the corrections of every batch and write the folder `review/`; the projects are only read.
+
+    Parameters
+    ----------
+    calibration
+        What is known of the model's calibration, for metrics.json.
 
     Raises
     ------
@@ -68,8 +75,10 @@ def collect(run: RunDir, review: Review, costs: Costs) -> CollectResult:
     for alarm in alarms:
         logger.error("%s", alarm)
     metrics = _metrics(run, review, costs, plans, images, times, [str(a) for a in alarms], problems)
+    metrics["calibration"] = calibration or not_measured("no calibration.json of this model lies beside its card")
     # metrics.json comes last, so that it never tells of files that are not there.
     write_corrections(run.corrections, [row for image in images for row in image.rows])
+    write_table(run.changed_tiles, [tile for image in images for tile in image.tiles], CHANGED_TILES)
     write_times(run.time, times)
     write_json(run.metrics, metrics)
     return CollectResult(metrics, tuple(str(alarm) for alarm in alarms))
@@ -131,6 +140,11 @@ def _metrics(
             "counts": _counts(reviewed),
             "classes": _classes(reviewed),
         },
+        "groups": {
+            "patient": _groups(reviewed, lambda image: image.slide.patient or image.slide.slide_id),
+            "rater": _groups(reviewed, lambda image: image.plan.rater),
+            "batch": _groups(reviewed, lambda image: image.plan.batch),
+        },
         "time": _time(timed, reviewed, review),
         "cost": review_cost(
             costs,
@@ -140,6 +154,7 @@ def _metrics(
             source=_source(images, times),
         ),
         "saving": saving(),
+        "confidence": doubt_figures([tile for image in images for tile in image.tiles]),
         "alarms": list(alarms),
         "flags": list(problems),
     }
@@ -164,6 +179,20 @@ def _classes(images: Sequence[CollectedImage]) -> dict[str, Any]:
         name: pooled(image.facts["classes"][name] for image in images if name in image.facts["classes"])
         for name in names
     }
+
+
+def _groups(images: Sequence[CollectedImage], key: Callable[[CollectedImage], str]) -> dict[str, Any]:
+    """Figures per class of each patient, rater or batch, over reviewed slides; one without patient is its own."""
+    members: dict[str, list[CollectedImage]] = {}
+    for image in images:
+        members.setdefault(key(image), []).append(image)
+    found = {}
+    for name, own in members.items():
+        classes = sorted({c for image in own for c in image.facts["classes"]})
+        found[name] = {
+            c: aggregated(image.facts["classes"][c] for image in own if c in image.facts["classes"]) for c in classes
+        }
+    return found
 
 
 def _time(times: Sequence[ImageTime], reviewed: Sequence[CollectedImage], review: Review) -> dict[str, Any]:

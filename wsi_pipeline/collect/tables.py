@@ -54,7 +54,9 @@ def figures_of(areas: Areas, boundaries: Boundaries) -> dict[str, float | None]:
         "dice": areas.dice,
         "iou": areas.iou,
         "surface_dice": boundaries.surface_dice,
+        "hd_um": boundaries.hd,
         "hd95_um": boundaries.hd95,
+        "assd_um": boundaries.assd,
         "added_path_um": boundaries.added_path,
         "boundary_before_um": boundaries.length_before,
         "boundary_after_um": boundaries.length_after,
@@ -66,7 +68,9 @@ def figures_of(areas: Areas, boundaries: Boundaries) -> dict[str, float | None]:
 def pooled(figures: Iterable[dict[str, float | None]]) -> dict[str, float | None]:
     """One class over several slides: areas and boundary lengths are added, ratios made from the sums.
 
-    A distance cannot be pooled so: `hd95_um` is the largest of the slides.
+    Distances of single points cannot be pooled so: `hd_um` and `hd95_um` are the largest of the slides. `assd_um` is a
+    mean over outlines, and weighs each slide by its outlines' length. Slides that have an outline on one side only have
+    no distance and take no part in the three.
     """
     all_of = list(figures)
 
@@ -74,15 +78,43 @@ def pooled(figures: Iterable[dict[str, float | None]]) -> dict[str, float | None
         return sum(f[key] or 0.0 for f in all_of)
 
     areas = Areas(total("area_before_um2"), total("area_after_um2"), total("kept_um2"))
-    farthest = [f["hd95_um"] for f in all_of if f["hd95_um"] is not None]
+
+    def farthest(key: str) -> float | None:
+        return max((value for f in all_of if (value := f[key]) is not None), default=None)
+
+    lengths = [
+        (assd, (f["boundary_before_um"] or 0.0) + (f["boundary_after_um"] or 0.0))
+        for f in all_of
+        if (assd := f["assd_um"]) is not None
+    ]
+    outlines = sum(length for _, length in lengths)
     boundaries = Boundaries(
         length_before=total("boundary_before_um"),
         length_after=total("boundary_after_um"),
         near_before=total("near_before_um"),
         near_after=total("near_after_um"),
-        hd95=max(farthest, default=None),
+        hd=farthest("hd_um"),
+        hd95=farthest("hd95_um"),
+        assd=sum(assd * length for assd, length in lengths) / outlines if outlines else farthest("assd_um"),
     )
     return figures_of(areas, boundaries)
+
+
+# Ratios and distances of which a mean over slides is told, too; each slide counts the same.
+MEANS = ("dice", "iou", "surface_dice", "hd_um", "hd95_um", "assd_um")
+
+
+def aggregated(figures: Iterable[dict[str, float | None]]) -> dict[str, Any]:
+    """One class over several slides: `pooled`, and beside it the plain mean over slides of each ratio and distance.
+
+    The mean is over the slides where the figure is defined and the class is there, before or after; `n` says how many.
+    """
+    all_of = [f for f in figures if (f["area_before_um2"] or 0.0) + (f["area_after_um2"] or 0.0) > 0]
+    means = {}
+    for key in MEANS:
+        values = [value for f in all_of if (value := f[key]) is not None]
+        means[key] = {"mean": sum(values) / len(values) if values else None, "n": len(values)}
+    return {"slides": len(all_of), "pooled": pooled(all_of), "mean": means}
 
 
 def count_changes(rows: Iterable[Correction]) -> dict[str, int]:
@@ -104,7 +136,7 @@ _TYPES: dict[str, pa.DataType] = {
     "reviewed": pa.bool_(),
     **dict.fromkeys(("uuid_before", "uuid_after", "class_before", "class_after", "change", "status"), pa.string()),
     **dict.fromkeys(("area_before_um2", "area_after_um2", "kept_um2", "removed_um2", "added_um2"), pa.float64()),
-    **dict.fromkeys(("iou", "dice", "surface_dice", "hd95_um"), pa.float64()),
+    **dict.fromkeys(("iou", "dice", "surface_dice", "hd95_um", "hd_um", "assd_um", "added_path_um"), pa.float64()),
 }
 
 

@@ -17,9 +17,10 @@ from torch.nn import functional
 
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.learning.augment import Augmentation
-from wsi_pipeline.learning.calibrate import Calibration, fit_temperature, gather
+from wsi_pipeline.learning.calibrate import Calibration, calibrate, gather, write_calibration
 from wsi_pipeline.learning.labels import UNKNOWN, background_of
 from wsi_pipeline.learning.samples import Crops, Tile
+from wsi_pipeline.models.appearance import Appearance, fit_appearance, windows_of
 from wsi_pipeline.models.card import ClassSpec, ModelCard, Provenance
 from wsi_pipeline.models.load import checked_weights, load_card
 from wsi_pipeline.models.torch_runtime import channels_last
@@ -132,7 +133,7 @@ def train(
         net = UNet(recipe.channels, len(classes)) if init is None else read_unet(_weights(init))
         channels_last(net)
         loss = _fit(net, samples, replay, steps, len(classes), seed, recipe, init is not None, progress)
-        calibration = _calibrate(net, held_out)
+        calibration = _calibrate(net, held_out, [spec.name for spec in classes])
     card = ModelCard(
         name=name,
         architecture="unet",
@@ -143,9 +144,12 @@ def train(
         classes=tuple(classes),
         temperature=calibration.temperature if calibration else 1.0,
         trained_on=_provenance([*samples, *replay], parent, steps, seed, loss, calibration),
+        appearance=_appearance([*samples, *replay], parent),
         notes=_notes(calibration),
     )
-    return save_model(out, net, card)
+    saved = save_model(out, net, card)
+    write_calibration(out, saved, calibration)
+    return saved
 
 
 def _check(samples: Sequence[Tile], crop: int, steps: int) -> None:
@@ -256,13 +260,13 @@ def _soft_dice(logits: Tensor, labels: Tensor) -> Tensor:
     return 1 - ((2 * both + 1) / (sums + 1)).mean()
 
 
-def _calibrate(net: nn.Module, held_out: Sequence[Tile]) -> Calibration | None:
+def _calibrate(net: nn.Module, held_out: Sequence[Tile], classes: Sequence[str]) -> Calibration | None:
     """Temperature from tiles whose patients were not trained on; None without such."""
     if not any((tile.labels != UNKNOWN).any() for tile in held_out):
         return None
     logits = [tile_logits(net, tile) for tile in held_out]
-    pixels, labels = gather(logits, [tile.labels for tile in held_out], unknown=UNKNOWN)
-    return fit_temperature(pixels, labels, groups=len({tile.group for tile in held_out}))
+    labels, groups = [tile.labels for tile in held_out], [tile.group for tile in held_out]
+    return calibrate(gather(logits, labels, groups, unknown=UNKNOWN), classes)
 
 
 def tile_logits(net: nn.Module, tile: Tile) -> np.ndarray[tuple[int, int, int], np.dtype[np.float32]]:
@@ -290,6 +294,7 @@ def _provenance(
             "nll_before": round(calibration.nll_before, 4),
             "nll_after": round(calibration.nll_after, 4),
             "calibration_groups": float(calibration.groups),
+            **{f"ece of {found.name}": round(found.ece, 4) for found in calibration.reliability},
         }
     return Provenance(
         slides=tuple(sorted(slides)),
@@ -302,7 +307,20 @@ def _provenance(
     )
 
 
+def _appearance(tiles: Sequence[Tile], parent: ModelCard | None) -> Appearance | None:
+    """What the tiles look like, together with what the parent has seen."""
+    found = [(features, tile.slide_id) for tile in tiles for features in windows_of(tile.image)]
+    before = None if parent is None else parent.appearance
+    own = fit_appearance(np.array([f for f, _ in found]), np.array([s for _, s in found])) if found else None
+    if before is None or own is None:
+        return own or before
+    return before.with_others(own)
+
+
 def _notes(calibration: Calibration | None) -> str:
     if calibration is None:
         return "Temperature not fitted: no held-out slides were given."
-    return f"Temperature fitted on {calibration.groups} held-out patients or slides; its ECE there is optimistic."
+    fitted = f"Temperature fitted on {calibration.groups} held-out patients or slides"
+    if calibration.cross_fitted:
+        return f"{fitted}; its ECE was measured on each of them with a temperature of the others."
+    return f"{fitted}; its ECE there is optimistic."

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from wsi_pipeline.errors import ModelError, StoreError
 from wsi_pipeline.files import read_json
+from wsi_pipeline.models.appearance import Appearance
 from wsi_pipeline.objects import RGB
 
 SCHEMA = 1
@@ -78,6 +79,8 @@ class ModelCard(_Part):
         Per colour, for values in 0..1: the net sees (x / 255 - mean) / std.
     temperature
         Logits are divided by it.
+    appearance
+        What the training slides look like, to tell places that are unlike them; None where nobody has measured it.
     sha256
         Of the weights file; of the parameters where there are no weights.
     """
@@ -99,6 +102,7 @@ class ModelCard(_Part):
     weights: str | None = None
     sha256: Annotated[str | None, Field(pattern=r"^[0-9a-f]{64}$")] = None
     trained_on: Provenance = Provenance()
+    appearance: Appearance | None = None
     notes: str = ""
     licence: str | None = None
 
@@ -166,7 +170,9 @@ class ModelCard(_Part):
 
     def dump(self) -> dict[str, Any]:
         """The card as JSON values, keys as in `card.json`."""
-        return self.model_dump(mode="json", by_alias=True)
+        value = self.model_dump(mode="json", by_alias=True)
+        # Cards without it stay what they were, and so do the ids of runs.
+        return value if self.appearance is not None else {k: v for k, v in value.items() if k != "appearance"}
 
 
 def card_path(path: Path) -> Path:

@@ -57,6 +57,7 @@ def extract_regions(
                         "Probability: mean": round(values.mean_probability, 4),
                         "Probability: min": round(values.min_probability, 4),
                         "Entropy: mean": round(values.mean_entropy, 4),
+                        "Margin: mean": round(values.margin, 4),
                         "Confidence": round(values.confidence, 4),
                     },
                     metadata={

@@ -24,13 +24,15 @@ class RegionValues(NamedTuple):
 
     `confidence` is the soft Dice 2 Σpy / (Σp + Σy), y the region, p summed over the region and a margin
     around it without other regions of the class: low where much probability lies outside, or little inside
-    (after Borges et al. 2024, soft Dice confidence, there over a whole image).
+    (after Borges et al. 2024, soft Dice confidence, there over a whole image). `margin` is the mean of |2p − 1|, the
+    class against all else.
     """
 
     mean_probability: float
     min_probability: float
     mean_entropy: float
     confidence: float
+    margin: float
 
 
 class Samples:
@@ -100,7 +102,7 @@ def measure(samples: Samples, polygon: Polygon, *, level: float) -> RegionValues
     A region too slim to hold any centre is sampled at the one nearest to its representative point.
     """
     box = _samples_around(polygon, samples)
-    inside, total, entropy, lowest, count = 0.0, 0.0, 0.0, 255, 0
+    inside, total, entropy, apart, lowest, count = 0.0, 0.0, 0.0, 0.0, 255, 0
     for top in range(box.y, box.bottom, STRIPE):
         stripe = Bounds(box.x, top, box.right, min(top + STRIPE, box.bottom))
         p, h = samples.read(stripe)
@@ -110,16 +112,18 @@ def measure(samples: Samples, polygon: Polygon, *, level: float) -> RegionValues
         values = p[y]
         inside += float(values.sum(dtype=np.float64))
         entropy += float(h[y].sum(dtype=np.float64))
+        apart += float(np.abs(2 * values.astype(np.int16) - 255).sum(dtype=np.float64))
         count += int(y.sum())
         lowest = min(lowest, int(values.min(initial=255)))
         total += float(p[y | (p < level)].sum(dtype=np.float64))
     if count == 0:
-        return RegionValues(math.nan, math.nan, math.nan, math.nan)
+        return RegionValues(math.nan, math.nan, math.nan, math.nan, math.nan)
     return RegionValues(
         mean_probability=inside / count / 255,
         min_probability=lowest / 255,
         mean_entropy=entropy / count / 255,
         confidence=2 * inside / (total + 255.0 * count),
+        margin=apart / count / 255,
     )
 
 

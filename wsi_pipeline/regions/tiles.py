@@ -1,13 +1,13 @@
-"""Review tiles: squares of tissue, ranked by how unsure the model is there, each with a plain reason."""
+"""Review tiles: squares of tissue, ranked by how much a person is likely to change there, each with a plain reason."""
 
 from __future__ import annotations
 
 import math
 import uuid as uuid_module
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pyarrow as pa
@@ -16,30 +16,40 @@ import shapely
 from numpy.typing import NDArray
 
 from wsi_pipeline.config import Review
+from wsi_pipeline.errors import StoreError
 from wsi_pipeline.files import atomic
 from wsi_pipeline.objects import META_RUN, Kind, PathObject
+from wsi_pipeline.regions.confidence import TileSums, stripe_sums
 from wsi_pipeline.regions.contours import ProbabilityMap, level_of
+from wsi_pipeline.regions.picks import Candidate, pick
 from wsi_pipeline.states import REVIEW_CLASS
 from wsi_pipeline.tiling import Bounds
 
 if TYPE_CHECKING:
     from wsi_pipeline.slides import TissueMask
 
+# Columns may be added; a reader of this schema leaves out what it does not know.
 SCHEMA_VERSION = 1
+RECIPE: Final = 2
+"""How tiles are ranked and picked; those of an earlier recipe are made anew by the next `predict`."""
 
-# A tile below this mean entropy is not worth a pathologist's time, however few tiles are flagged.
-WORTH_A_LOOK = 0.25
 # Less tissue than this in a tile is a rim, not a place to judge.
-ENOUGH_TISSUE = 0.05
+ENOUGH_TISSUE: Final = 0.05
+
+# Of a tile: how far it lies from what the model was trained on (1 is the edge of that), and in what.
+Strangeness = tuple[float, str]
 
 
 @dataclass(frozen=True, slots=True)
 class ReviewTile:
-    """One square of the review grid.
+    """One square of the review grid; docs/confidence.md defines every column.
 
-    `x, y, width, height` in level-0 px. `tissue_share` is the share of the tile that is tissue,
-    `predicted_share` the share of its tissue at or above the threshold for any class; means are over tissue,
-    from 0 to 1. `score` is mean entropy times tissue share: the uncertain area. `rank` 1 is reviewed first.
+    `x, y, width, height` in level-0 px. `tissue_share` is the share of the tile that is tissue, `predicted_share` the
+    share of its tissue at or above the threshold for any class; means are over tissue, from 0 to 1. `score` is the area
+    in µm² that is expected to be changed. `rank` 1 is reviewed first. `flagged` tiles are handed out for a look, those
+    of the `audit` as a random check of the others; `audit_chance` is a tile's chance to be drawn for it, 0 of flagged
+    ones. What is not known is None: `confidence` where nothing is predicted, `mutual_information` of a single model,
+    `out_of_distribution` (above 1 is strange) of a model whose card holds no statistics.
     """
 
     slide_id: str
@@ -55,10 +65,21 @@ class ReviewTile:
     rank: int
     flagged: bool
     reason: str
+    margin: float | None = None
+    confidence: float | None = None
+    mutual_information: float | None = None
+    out_of_distribution: float | None = None
+    audit: bool = False
+    audit_chance: float = 0.0
 
     @property
     def label(self) -> str:
         return f"{self.rank}. {self.reason}"
+
+    @property
+    def handed_out(self) -> bool:
+        """Whether a person is asked to look at it."""
+        return self.flagged or self.audit
 
 
 def review_tiles(
@@ -70,30 +91,86 @@ def review_tiles(
     threshold: float,
     mpp: float,
     slide_id: str,
+    exclusive: bool = True,
+    strangeness: Mapping[tuple[int, int], Strangeness] | None = None,
 ) -> list[ReviewTile]:
-    """One row for each tile that holds tissue, ranked; the first `settings.max_tiles` uncertain ones are flagged."""
-    side = max(math.ceil(source.downsample), round(settings.tile_um / mpp))
+    """One row for each tile that holds tissue, ranked; see `wsi_pipeline.regions.picks` for what is flagged.
+
+    Parameters
+    ----------
+    exclusive
+        Whether a pixel belongs to one class at most (softmax); else to any number (sigmoid).
+    strangeness
+        By the tile's corner in level-0 px, where known.
+    """
+    side = tile_side(source.downsample, settings, mpp)
     found: list[_Values] = []
     for top in range(0, source.size[1], side):
-        found.extend(_tiles_of_row(source, tissue, top, side, level_of(threshold)))
-    found.sort(key=lambda v: (-v.score, v.bounds.y, v.bounds.x))
-    return [_ranked(values, rank, classes, settings, slide_id) for rank, values in enumerate(found, start=1)]
+        found.extend(_tiles_of_row(source, tissue, top, side, level_of(threshold), exclusive))
+    odd = strangeness or {}
+    picked = pick(
+        [_candidate(values, side, mpp, odd.get((values.bounds.x, values.bounds.y))) for values in found],
+        most=settings.max_tiles,
+        audits=settings.audit_tiles,
+        key=slide_id,
+    )
+    tiles = []
+    for rank, choice in enumerate(picked, start=1):
+        values = found[choice.index]
+        b, strange = values.bounds, odd.get((values.bounds.x, values.bounds.y))
+        tiles.append(
+            ReviewTile(
+                slide_id=slide_id,
+                x=b.x,
+                y=b.y,
+                width=b.width,
+                height=b.height,
+                tissue_share=values.tissue_share,
+                predicted_share=values.sums.predicted_share,
+                mean_probability=max(values.sums.probability),
+                mean_uncertainty=values.sums.entropy,
+                score=values.expected_um2(mpp),
+                rank=rank,
+                flagged=choice.flagged,
+                reason=_reason(values, classes, strange, audit=choice.audit),
+                margin=values.sums.margin,
+                confidence=values.sums.confidence,
+                out_of_distribution=None if strange is None else strange[0],
+                audit=choice.audit,
+                audit_chance=choice.chance,
+            )
+        )
+    return tiles
+
+
+def tile_side(downsample: float, settings: Review, mpp: float) -> int:
+    """Side of a review tile in level-0 px."""
+    return max(math.ceil(downsample), round(settings.tile_um / mpp))
+
+
+def _candidate(values: _Values, side: int, mpp: float, strange: Strangeness | None) -> Candidate:
+    return Candidate(
+        column=values.bounds.x // side,
+        row=values.bounds.y // side,
+        score=values.expected_um2(mpp),
+        share=values.sums.expected,
+        strange=None if strange is None else strange[0],
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class _Values:
     bounds: Bounds
     tissue_share: float
-    predicted_share: float
-    probability: tuple[float, ...]
-    uncertainty: float
+    sums: TileSums
 
-    @property
-    def score(self) -> float:
-        return self.uncertainty * self.tissue_share
+    def expected_um2(self, mpp: float) -> float:
+        return self.sums.expected * self.tissue_share * self.bounds.width * self.bounds.height * mpp * mpp
 
 
-def _tiles_of_row(source: ProbabilityMap, tissue: TissueMask, top: int, side: int, level: float) -> list[_Values]:
+def _tiles_of_row(
+    source: ProbabilityMap, tissue: TissueMask, top: int, side: int, level: float, exclusive: bool
+) -> list[_Values]:
     """Values of the tiles whose upper edge is `top`; only one row of tiles of the map is in memory."""
     channels, height, width = source.shape
     slide = Bounds(0, 0, *source.size)
@@ -103,28 +180,17 @@ def _tiles_of_row(source: ProbabilityMap, tissue: TissueMask, top: int, side: in
         return []
     stripe = Bounds(0, y0, width, y1)
     on_tissue = _tissue_of(tissue, stripe, d)
-    starts = np.unique(np.minimum(np.round(np.arange(0, source.size[0], side) / d).astype(np.intp), width - 1))
-
-    def sums(values: NDArray[np.generic]) -> NDArray[np.float64]:
-        result: NDArray[np.float64] = np.add.reduceat(values.sum(axis=0, dtype=np.float64), starts)
-        return result
-
-    count = sums(on_tissue)
-    if not count.any():
+    if not on_tissue.any():
         return []
+    starts = np.unique(np.minimum(np.round(np.arange(0, source.size[0], side) / d).astype(np.intp), width - 1))
     per_class = [source.read(c, stripe) for c in range(channels)]
-    predicted = sums((np.maximum.reduce(per_class) > level) & on_tissue)
-    probability = [sums(p * on_tissue) for p in per_class]
-    entropy = sums(source.uncertainty(stripe) * on_tissue)
+    sums = stripe_sums(per_class, source.uncertainty(stripe), on_tissue, starts, level=level, exclusive=exclusive)
     tiles = []
-    for i in np.flatnonzero(count):
-        bounds = Bounds(int(i) * side, top, (int(i) + 1) * side, top + side).within(slide)
-        tissue_share = min(1.0, count[i] * d * d / (bounds.width * bounds.height))
+    for i, of_tile in enumerate(sums):
+        bounds = Bounds(i * side, top, (i + 1) * side, top + side).within(slide)
+        tissue_share = min(1.0, of_tile.pixels * d * d / (bounds.width * bounds.height)) if of_tile.pixels else 0.0
         if tissue_share >= ENOUGH_TISSUE:
-            n = 255.0 * count[i]
-            means = tuple(float(p[i] / n) for p in probability)
-            share = min(1.0, float(predicted[i] / count[i]))
-            tiles.append(_Values(bounds, float(tissue_share), share, means, float(entropy[i] / n)))
+            tiles.append(_Values(bounds, float(tissue_share), of_tile))
     return tiles
 
 
@@ -137,33 +203,19 @@ def _tissue_of(tissue: TissueMask, stripe: Bounds, downsample: float) -> NDArray
     return result
 
 
-def _ranked(values: _Values, rank: int, classes: Sequence[str], settings: Review, slide_id: str) -> ReviewTile:
-    b = values.bounds
-    return ReviewTile(
-        slide_id=slide_id,
-        x=b.x,
-        y=b.y,
-        width=b.width,
-        height=b.height,
-        tissue_share=values.tissue_share,
-        predicted_share=values.predicted_share,
-        mean_probability=max(values.probability),
-        mean_uncertainty=values.uncertainty,
-        score=values.score,
-        rank=rank,
-        flagged=rank <= settings.max_tiles and values.uncertainty >= WORTH_A_LOOK,
-        reason=_reason(values, classes),
-    )
-
-
-def _reason(values: _Values, classes: Sequence[str]) -> str:
-    name = classes[int(np.argmax(values.probability))]
-    unsure = f"uncertainty {100 * values.uncertainty:.0f} %"
-    if values.predicted_share == 0:
+def _reason(values: _Values, classes: Sequence[str], strange: Strangeness | None, *, audit: bool) -> str:
+    if audit:
+        return "random check: nothing here called for a look"
+    sums = values.sums
+    name = classes[int(np.argmax(sums.probability))]
+    unsure = f"{100 * sums.expected:.0f} % may change"
+    if strange is not None and strange[0] > 1:
+        return f"unlike the training slides in {strange[1]} ({unsure})"
+    if sums.predicted_share == 0:
         return f"nothing predicted, yet {name} is possible ({unsure})"
-    if values.predicted_share >= 0.98:
+    if sums.predicted_share >= 0.98:
         return f"all {name}, but not surely ({unsure})"
-    return f"{100 * values.predicted_share:.0f} % {name}, border unclear ({unsure})"
+    return f"{100 * sums.predicted_share:.0f} % {name}, border unclear ({unsure})"
 
 
 _COLUMNS: tuple[tuple[str, pa.DataType], ...] = (
@@ -180,6 +232,12 @@ _COLUMNS: tuple[tuple[str, pa.DataType], ...] = (
     ("rank", pa.int32()),
     ("flagged", pa.bool_()),
     ("reason", pa.string()),
+    ("margin", pa.float32()),
+    ("confidence", pa.float32()),
+    ("mutual_information", pa.float32()),
+    ("out_of_distribution", pa.float32()),
+    ("audit", pa.bool_()),
+    ("audit_chance", pa.float32()),
 )
 _ARROW = pa.schema(_COLUMNS, metadata={"schema": str(SCHEMA_VERSION)})
 
@@ -191,15 +249,25 @@ def write_tiles(path: Path, tiles: Sequence[ReviewTile]) -> None:
         pq.write_table(table, file, compression="zstd")
 
 
-def read_tiles(path: Path) -> list[ReviewTile]:
-    """Read what `write_tiles` wrote."""
-    names = {field.name for field in fields(ReviewTile)}
-    rows = pq.read_table(path, columns=sorted(names)).to_pylist()
-    return [ReviewTile(**row) for row in rows]
+def read_tiles(path: Path, *, handed_out: bool = False) -> list[ReviewTile]:
+    """Read what `write_tiles` wrote, now or by an earlier version; only the tiles that are handed out, if told so.
+
+    Raises
+    ------
+    StoreError
+        The file cannot be read, or holds other columns.
+    """
+    try:
+        table = pq.read_table(path)
+        names = [field.name for field in fields(ReviewTile) if field.name in table.column_names]
+        tiles = [ReviewTile(**row) for row in table.select(names).to_pylist()]
+    except (OSError, pa.ArrowException, TypeError) as error:
+        raise StoreError(f"{path} cannot be read as review tiles: {error}; predict the slide again") from error
+    return [tile for tile in tiles if tile.handed_out] if handed_out else tiles
 
 
 def tile_objects(tiles: Sequence[ReviewTile], *, run_id: str) -> list[PathObject]:
-    """The flagged tiles as QuPath tiles of class `Review`: the brush cannot touch them, a script can step through."""
+    """The tiles to look at as QuPath tiles of class `Review`: the brush cannot touch them, a script steps through."""
     return [
         PathObject(
             uuid=str(uuid_module.uuid5(uuid_module.NAMESPACE_OID, f"{run_id}\n{t.slide_id}\n{t.x}\n{t.y}\n{t.width}")),
@@ -207,17 +275,27 @@ def tile_objects(tiles: Sequence[ReviewTile], *, run_id: str) -> list[PathObject
             geometry=shapely.box(t.x, t.y, t.x + t.width, t.y + t.height),
             path_class=REVIEW_CLASS,
             name=t.label,
-            measurements={
-                "Review: rank": float(t.rank),
-                "Review: score": _rounded(t.score),
-                "Uncertainty: mean": _rounded(t.mean_uncertainty),
-                "Probability: mean": _rounded(t.mean_probability),
-            },
+            measurements=_measurements(t),
             metadata={META_RUN: run_id},
         )
         for t in tiles
-        if t.flagged
+        if t.handed_out
     ]
+
+
+def _measurements(tile: ReviewTile) -> dict[str, float]:
+    """What a tile says about itself in QuPath; what is not known is left out."""
+    values = {
+        "Review: rank": float(tile.rank),
+        "Review: score": tile.score,
+        "Uncertainty: mean": tile.mean_uncertainty,
+        "Probability: mean": tile.mean_probability,
+        "Margin: mean": tile.margin,
+        "Confidence": tile.confidence,
+        "Mutual information: mean": tile.mutual_information,
+        "Out of distribution": tile.out_of_distribution,
+    }
+    return {name: _rounded(value) for name, value in values.items() if value is not None}
 
 
 def _rounded(value: float) -> float:

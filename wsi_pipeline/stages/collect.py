@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 from wsi_pipeline.collect import CollectResult, collect
 from wsi_pipeline.config import Config
+from wsi_pipeline.errors import ModelError
+from wsi_pipeline.learning.calibrate import read_calibration
+from wsi_pipeline.models import load_card
 from wsi_pipeline.rundir import RunDir
 from wsi_pipeline.stages.lock import exclusive
+from wsi_pipeline.stages.predict import model_path_of
 
 
 def collect_run(config: Config) -> CollectResult:
     """Read every project of the run and write `review/`; see `wsi_pipeline.collect.collect`."""
     run = RunDir(config.output)
     with exclusive(run.lock):
-        return collect(run, config.review, config.costs)
+        return collect(run, config.review, config.costs, calibration=calibration_of(config))
+
+
+def calibration_of(config: Config) -> dict[str, Any] | None:
+    """What lies beside the configured model's card about its calibration; None without."""
+    path = model_path_of(config)
+    if path.startswith("baseline:"):
+        return None
+    try:
+        # Corrections can be collected where the model is not.
+        card = load_card(path)
+    except ModelError:
+        return None
+    folder = Path(path)
+    return read_calibration(folder.parent if folder.is_file() else folder, card)

@@ -80,6 +80,8 @@ def learned_model(run: RunDir, name: str) -> Path:
 def train_on_corrections(config: Config, progress: Callable[[int, int, float], None] | None = None) -> ModelCard:
     """Train on the reviewed slides that are not held out, going on from the configured model when it can learn.
 
+    Held-out patients give the temperature, one number; nothing else of them is learned.
+
     Raises
     ------
     ConfigError
@@ -98,15 +100,20 @@ def train_on_corrections(config: Config, progress: Callable[[int, int, float], N
             raise ConfigError(f"learning.name: {out} is the model that is configured; give the new one another name")
         classes = old.classes if init else (BACKGROUND, *old.foreground)
         mpp = old.mpp if init else settings.mpp
-        samples = tiles_of(
-            split.train,
-            mpp=mpp,
-            classes=classes,
-            per_slide=settings.tiles_per_slide,
-            tissue=config.tissue,
-            seed=settings.seed,
+        samples, held_out = (
+            tiles_of(
+                slides,
+                mpp=mpp,
+                classes=classes,
+                per_slide=settings.tiles_per_slide,
+                tissue=config.tissue,
+                seed=settings.seed,
+            )
+            for slides in (split.train, split.held_out)
         )
         logger.info("training on %d tiles of %d slides", len(samples), len(split.train))
+        if not held_out:
+            logger.warning("no reviewed patient is held out: the temperature is not fitted, and the card says so")
         return train(
             samples,
             out=out,
@@ -116,6 +123,7 @@ def train_on_corrections(config: Config, progress: Callable[[int, int, float], N
             name=settings.name,
             seed=settings.seed,
             init=init,
+            held_out=held_out,
             progress=progress,
         )
 

@@ -20,6 +20,7 @@ from wsi_pipeline.models import ModelCard, RuntimeChoice, load_card
 from wsi_pipeline.progress import LogProgress, Progress
 from wsi_pipeline.rundir import RunDir
 from wsi_pipeline.stages.lock import exclusive
+from wsi_pipeline.stages.queue import write_queue
 from wsi_pipeline.stages.slide import (
     PreparedSlide,
     finish_slide,
@@ -87,6 +88,7 @@ def predict_cohort(
         ledger = Ledger.start(run, config, card, cohort)
         todo = chosen(cohort, only)
         _predict(config, run, model_path, ledger, todo, limit, progress)
+        write_queue(run, [slide_id for slide_id in ledger.record.slides if ledger.is_done(slide_id)])
         return ledger.outcome()
 
 

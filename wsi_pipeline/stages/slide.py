@@ -27,10 +27,13 @@ from wsi_pipeline.objects import PathObject
 from wsi_pipeline.qupath.geojson import write_geojson
 from wsi_pipeline.raster import fill
 from wsi_pipeline.regions import ReviewTile, extract_regions, review_tiles, write_tiles
+from wsi_pipeline.regions.strange import with_strangeness
+from wsi_pipeline.regions.tiles import RECIPE as TILES_RECIPE
 from wsi_pipeline.rundir import SlideDir
 from wsi_pipeline.slides import TissueMask, find_tissue, open_slide, working_downsample
 from wsi_pipeline.slides.overview import write_overview
 from wsi_pipeline.stages.state import digest
+from wsi_pipeline.stages.strange import strange_tiles
 from wsi_pipeline.tiling import Bounds, cell_side
 
 logger = logging.getLogger(__name__)
@@ -110,7 +113,8 @@ def slide_key(run_id: str, slide_id: str, size: tuple[int, int], mpp: float) -> 
 
 def tiles_key(config: Config) -> str:
     """What the review tiles depend on beside the recipe; they may change without a new run id."""
-    return digest({"tile_um": config.review.tile_um, "max_tiles": config.review.max_tiles})
+    names = ("tile_um", "max_tiles", "audit_tiles")
+    return digest({"recipe": TILES_RECIPE, **{name: getattr(config.review, name) for name in names}})
 
 
 def is_done(folder: SlideDir, ref: SlideRef, config: Config, run_id: str) -> bool:
@@ -153,6 +157,17 @@ def _finish(
     regions = extract_regions(
         store, names, config.regions, mpp=prepared.mpp, run_id=run_id, slide_id=slide_id, model_id=card.model_id
     )
+    strangeness = None
+    if card.appearance is not None:
+        with open_slide(prepared.ref) as slide:
+            strangeness = strange_tiles(
+                slide,
+                prepared.tissue,
+                card.appearance,
+                config.review,
+                downsample=prepared.downsample,
+                map_downsample=store.downsample,
+            )
     tiles = review_tiles(
         store,
         prepared.tissue,
@@ -161,7 +176,10 @@ def _finish(
         threshold=config.regions.threshold,
         mpp=prepared.mpp,
         slide_id=slide_id,
+        exclusive=card.activation == "softmax",
+        strangeness=strangeness,
     )
+    regions = with_strangeness(regions, tiles)
     write_geojson(folder.regions, regions, card.colors)
     write_tiles(folder.tiles, tiles)
     with open_slide(prepared.ref) as slide:

@@ -1,0 +1,86 @@
+"""Training on corrections: held-out patients calibrate; and what the model has seen tells what is strange."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import tifffile
+
+from tests.learning.made import annotation, write_slide
+from tests.stages.made import run_of, write_config
+from wsi_pipeline.cohort import load_cohort
+from wsi_pipeline.config import Config, load_config
+from wsi_pipeline.files import write_json
+from wsi_pipeline.models import load_card
+from wsi_pipeline.qupath import write_geojson
+from wsi_pipeline.stages.collect import calibration_of
+from wsi_pipeline.stages.learn import corrected_slides, learned_model, train_on_corrections
+from wsi_pipeline.stages.predict import predict_cohort
+
+
+def reviewed_run(folder: Path, slides: int, held_out: list[str]) -> Config:
+    """A configuration whose slides are all reviewed, with their discs as the corrected annotations."""
+    paths = [folder / f"slide{n}.tif" for n in range(slides)]
+    discs = {path.name: write_slide(path, seed=n) for n, path in enumerate(paths)}
+    learning = {"steps": 2, "tiles_per_slide": 9, "mpp": 0.5, "held_out": held_out}
+    path = write_config(folder, paths, model="baseline:stain-density?mpp=0.5", learning=learning)
+    config, run = load_config(path), run_of(path)
+    facts = {}
+    for ref in load_cohort(config).slides:
+        write_geojson(
+            run.review / "corrected" / f"{ref.slide_id}.geojson",
+            [annotation("Haematoxylin-dense", discs[ref.name])],
+            {"Haematoxylin-dense": (1, 2, 3)},
+        )
+        facts[ref.slide_id] = {"reviewed": True}
+    write_json(run.metrics, {"source": "measured", "slides": facts})
+    return config
+
+
+@pytest.mark.slow
+def test_held_out_patients_give_the_temperature_and_strange_tiles_are_found(tmp_path: Path) -> None:
+    ids = [ref.slide_id for ref in load_cohort(reviewed_run(tmp_path, 4, [])).slides]
+    config = reviewed_run(tmp_path, 4, ids[2:])
+    split = corrected_slides(config)
+    assert (len(split.train), len(split.held_out)) == (2, 2)
+    card = train_on_corrections(config)
+    assert card.trained_on.figures["calibration_groups"] == 2
+    assert "held-out patients" in card.notes
+    assert set(card.trained_on.slides) == {slide.ref.slide_id for slide in split.train}
+    assert card.appearance is not None
+    folder = learned_model(run_of(tmp_path / "wsi.yaml"), config.learning.name)
+    assert load_card(folder) == card
+    # A slide in another colour, predicted with the new model.
+    brown = np.full((1000, 1000, 3), 255, np.uint8)
+    brown[125:875, 125:875] = (150, 110, 40)
+    tifffile.imwrite(
+        tmp_path / "brown.tif", brown, tile=(128, 128), photometric="rgb", compression="deflate",
+        resolution=(2e4, 2e4), resolutionunit="CENTIMETER",
+    )  # fmt: skip
+    other = tmp_path / "other"
+    again = load_config(
+        write_config(
+            other, [tmp_path / "brown.tif", tmp_path / "slide0.tif"], model=str(folder), review={"tile_um": 128}
+        )
+    )
+    calibration = calibration_of(again)
+    assert calibration is not None
+    assert calibration["cross_fitted"] is True
+    assert [c["name"] for c in calibration["classes"]] == ["Background", "Haematoxylin-dense"]
+    assert predict_cohort(again).done == 2
+    values = {}
+    for ref in load_cohort(again).slides:
+        column = pq.read_table(run_of(other / "wsi.yaml").slide(ref.slide_id).tiles)["out_of_distribution"]
+        values[ref.name] = [v for v in column.to_pylist() if v is not None]
+    assert min(values["brown.tif"]) > 1
+    assert np.median(values["slide0.tif"]) <= 1
+    queue = run_of(other / "wsi.yaml").queue.read_text()
+    assert "unlike the training slides in colour" in queue or "unlike the training slides in contrast" in queue
+
+
+def test_a_baseline_has_no_calibration(tmp_path: Path) -> None:
+    assert calibration_of(load_config(write_config(tmp_path, ["a.svs"]))) is None
+    assert calibration_of(load_config(write_config(tmp_path, ["a.svs"], model="nowhere"))) is None

@@ -1,0 +1,146 @@
+"""Does a place look like the slides that a model was trained on? Colour and sharpness, in one distance.
+
+Seven features of a window at the model's resolution, over its tissue: mean and standard deviation of the optical
+density of each colour, and the logarithm of the variance of the Laplacian, which falls with blur. Their Mahalanobis
+distance to the training windows (Lee et al. 2018 do so with a network's features) is divided by the distance that
+99 % of these have, so that above 1 is strange. It says nothing about shapes that the training slides did not hold.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from scipy.ndimage import laplace
+
+Floats = NDArray[np.float64]
+
+WINDOW: Final = 128
+"""Side of a window in pixels at the model's mpp."""
+QUANTILE: Final = 0.99
+# Fewer windows cannot give a covariance of seven features.
+FEWEST_WINDOWS: Final = 30
+# With so many slides each can be held against the others, which shows how much slides differ.
+FEWEST_SLIDES: Final = 3
+# Glass, and windows that are mostly glass, say nothing.
+_TISSUE_DENSITY: Final = 0.06
+_ENOUGH_TISSUE: Final = 0.25
+# Share of the plain variances in the covariance: features that always went together may part a little.
+_SHRINKAGE: Final = 0.1
+_SMALLEST: Final = 1e-6
+
+_WORDS: Final = ("colour",) * 3 + ("contrast",) * 3 + ("sharpness",)
+
+
+class Appearance(BaseModel):
+    """What windows of the training slides look like; part of a model's card.
+
+    Attributes
+    ----------
+    mean, covariance
+        Of the seven features.
+    threshold
+        Mahalanobis distance that 99 % of the training windows have at most.
+    left_out
+        Whether for that each slide was held against the others; else the threshold is a little tight.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    windows: int = Field(ge=1)
+    slides: int = Field(ge=1)
+    mean: tuple[float, ...] = Field(min_length=7, max_length=7)
+    covariance: tuple[tuple[float, ...], ...] = Field(min_length=7, max_length=7)
+    threshold: float = Field(gt=0)
+    left_out: bool
+
+    def strangeness(self, features: Floats) -> Floats:
+        """Distance of features (n, 7) over the threshold, (n,): above 1 is unlike the training slides."""
+        result: Floats = _distance(features, np.array(self.mean), np.array(self.covariance)) / self.threshold
+        return result
+
+    def words(self, features: Floats) -> list[str]:
+        """In what each of the features (n, 7) differs most: colour, contrast or sharpness."""
+        z = np.abs(features - np.array(self.mean)) / np.sqrt(np.diag(np.array(self.covariance)))
+        return [_WORDS[i] for i in z.argmax(axis=1)]
+
+    def with_others(self, other: Appearance) -> Appearance:
+        """Of the windows of both: moments pooled, the wider threshold; for a model that learned from both."""
+        n, m = self.windows, other.windows
+        a, b = np.array(self.mean), np.array(other.mean)
+        share = m / (n + m)
+        apart = np.outer(b - a, b - a)
+        covariance = (1 - share) * np.array(self.covariance) + share * np.array(other.covariance)
+        return Appearance(
+            windows=n + m,
+            slides=self.slides + other.slides,
+            mean=_numbers(a + share * (b - a)),
+            covariance=_rows(covariance + share * (1 - share) * apart),
+            threshold=max(self.threshold, other.threshold),
+            left_out=self.left_out and other.left_out,
+        )
+
+
+def features_of(image: NDArray[np.uint8]) -> Floats | None:
+    """The seven features of uint8 (h, w, 3); None where less than a quarter is tissue."""
+    density = -np.log10((image.astype(np.float64) + 1) / 256)
+    tissue = density.mean(axis=2) > _TISSUE_DENSITY
+    if tissue.mean() < _ENOUGH_TISSUE:
+        return None
+    stained = density[tissue]
+    edges = laplace(density.mean(axis=2))[tissue]
+    return np.array([*stained.mean(axis=0), *stained.std(axis=0), np.log10(edges.var() + 1e-8)])
+
+
+def windows_of(image: NDArray[np.uint8]) -> list[Floats]:
+    """Features of the windows of a training tile that hold tissue; a smaller tile is one window."""
+    height, width = image.shape[:2]
+    side = min(WINDOW, height, width)
+    corners = [(y, x) for y in range(0, height - side + 1, side) for x in range(0, width - side + 1, side)]
+    found = [features_of(image[y : y + side, x : x + side]) for y, x in corners]
+    return [features for features in found if features is not None]
+
+
+def fit_appearance(features: Floats, slides: NDArray[Any]) -> Appearance | None:
+    """Statistics of windows (n, 7) with the slide of each (n,); None with fewer than 30."""
+    if len(features) < FEWEST_WINDOWS:
+        return None
+    names = np.unique(slides)
+    mean, covariance = _moments(features)
+    left_out = len(names) >= FEWEST_SLIDES
+    distances = _distance(features, mean, covariance)
+    if left_out:
+        for name in names:
+            own = slides == name
+            if (~own).sum() >= FEWEST_WINDOWS:
+                distances[own] = _distance(features[own], *_moments(features[~own]))
+    return Appearance(
+        windows=len(features),
+        slides=len(names),
+        mean=_numbers(mean),
+        covariance=_rows(covariance),
+        threshold=float(np.quantile(distances, QUANTILE)),
+        left_out=left_out,
+    )
+
+
+def _moments(features: Floats) -> tuple[Floats, Floats]:
+    covariance = np.cov(features, rowvar=False)
+    variances = np.diag(np.diag(covariance) + _SMALLEST)
+    return features.mean(axis=0), (1 - _SHRINKAGE) * covariance + _SHRINKAGE * variances + _SMALLEST * np.eye(7)
+
+
+def _distance(features: Floats, mean: Floats, covariance: Floats) -> Floats:
+    away = features - mean
+    result: Floats = np.sqrt(np.maximum(0.0, (away * np.linalg.solve(covariance, away.T).T).sum(axis=1)))
+    return result
+
+
+def _numbers(values: Floats) -> tuple[float, ...]:
+    return tuple(float(v) for v in values)
+
+
+def _rows(values: Floats) -> tuple[tuple[float, ...], ...]:
+    return tuple(_numbers(row) for row in values)
