@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 PRECISIONS: Final = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 XML: Final = "model.xml"
 
-GRAPH_VERSION: Final = 1
+GRAPH_VERSION: Final = 2
 """Counted up when the graph around the network changes, so that no older conversion is used."""
 
 
@@ -109,8 +109,9 @@ def _convert(card: ModelCard, weights: Path) -> openvino.Model:
 
     from wsi_pipeline.models.torch_runtime import MapGraph
     from wsi_pipeline.models.unet import read_unet
+    from wsi_pipeline.models.unet_rewrite import RewrittenUNet
 
-    graph = MapGraph(read_unet(weights), card).eval().requires_grad_(False)
+    graph = MapGraph(RewrittenUNet(read_unet(weights)), card).eval().requires_grad_(False)
     side = 8 * card.stride
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer's own, about deprecated parts of torch
