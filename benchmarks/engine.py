@@ -19,12 +19,11 @@ import hashlib
 import os
 import tempfile
 import time
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from benchmarks.clock import cpu_now, peak_mb, report
-from benchmarks.nullnet import installed
 from wsi_pipeline.cohort import SlideRef
 from wsi_pipeline.config import Config, parse_config
 from wsi_pipeline.files import read_json
@@ -53,7 +52,7 @@ def main() -> None:
         if output.exists():
             parser.error(f"--output {output} is there already; what is done would not be measured")
         mpp = options.mpp or stated_mpp(slide)
-        with installed(mpp) if options.weights == "null" else nullcontext(model_of(options.weights, mpp)) as model:
+        with null_model(mpp) if options.weights == "null" else nullcontext(model_of(options.weights, mpp)) as model:
             config = configured(slide, model, mpp, output, runtime=options.runtime, workers=options.workers)
             report(**measure(config, slide))
 
@@ -62,6 +61,13 @@ def stated_mpp(slide: Path) -> float:
     """What the slide itself says, in µm/px: the model is to work on its level 0."""
     with open_slide(SlideRef("slide", str(slide), slide.name)) as opened:
         return opened.mpp
+
+
+def null_model(mpp: float) -> AbstractContextManager[str]:
+    """The model that costs almost nothing, in the place of whatever this process would load."""
+    from benchmarks.nullnet import installed
+
+    return installed(mpp)
 
 
 def model_of(weights: str, mpp: float) -> str:
@@ -178,13 +184,17 @@ def compared(slide: Path, shapes: list[Any]) -> tuple[float | None, dict[str, fl
 
 
 def touched(shapes: list[Any], size: tuple[int, int], scale: int) -> Any:
-    """Cells inside or on the rounded outline, holes likewise taken out: bool (height, width)."""
+    """Cells inside or on the rounded outline, holes likewise taken out: bool (height, width).
+
+    Outlines are walked in steps of a cell, so that the score does not depend on how many vertices they have.
+    """
     import numpy as np
+    import shapely
     from PIL import Image, ImageDraw
 
     image = Image.new("1", (size[1], size[0]))
     draw = ImageDraw.Draw(image)
-    for shape in shapes:
+    for shape in shapely.segmentize(shapes, scale):
         for ring, value in ((shape.exterior, 1), *((hole, 0) for hole in shape.interiors)):
             points = np.rint(np.asarray(ring.coords) / scale - 0.5).astype(int)
             draw.polygon([(int(x), int(y)) for x, y in points], fill=value, outline=value)
