@@ -1,6 +1,6 @@
 """A model that costs almost nothing, to show what the engine around it costs.
 
-The mean colour of 32 x 32 px decides (dark and blue is tumour): one linear layer, softmax, the answer repeated 32 times.
+The mean colour of 32 x 32 px decides, dark and blue being tumour: one linear layer, softmax, the answer enlarged.
 """
 
 from __future__ import annotations

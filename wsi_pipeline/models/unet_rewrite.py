@@ -8,6 +8,8 @@ convolution of the skip connection is kept as it is and added, so that nothing i
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -95,10 +97,8 @@ def _folded(block: nn.Sequential) -> nn.Sequential:
     layers: list[nn.Module] = []
     for layer in block:
         if isinstance(layer, nn.BatchNorm2d):
-            conv = layers.pop()
-            assert isinstance(conv, nn.Conv2d)
             with torch.no_grad():
-                layers.append(fuse_conv_bn_eval(conv, layer))
+                layers.append(fuse_conv_bn_eval(cast("nn.Conv2d", layers.pop()), layer))
         else:
             layers.append(layer)
     return nn.Sequential(*layers)
@@ -106,5 +106,4 @@ def _folded(block: nn.Sequential) -> nn.Sequential:
 
 def _joined(block: nn.Sequential, low: int) -> tuple[JoinedConv, nn.Sequential]:
     first, *rest = _folded(block)
-    assert isinstance(first, nn.Conv2d)
-    return JoinedConv(first, low), nn.Sequential(*rest)
+    return JoinedConv(cast("nn.Conv2d", first), low), nn.Sequential(*rest)
