@@ -123,8 +123,7 @@ def predict(path: Path, weights: str, workers: int, *, channels_last: bool) -> N
             for values, x, y in zip(tumour, xs.tolist(), ys.tolist(), strict=True):
                 total[y : y + WINDOW, x : x + WINDOW] += values * weight
                 count[y : y + WINDOW, x : x + WINDOW] += weight
-    result: NDArray[np.float32] = total / np.maximum(count, 1e-6)
-    return result
+    return np.divide(total, np.maximum(count, 1e-6), dtype=np.float32)
 
 
 def tissue_windows(slide: Any) -> list[tuple[int, int]]:

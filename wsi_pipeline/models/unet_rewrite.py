@@ -8,14 +8,14 @@ convolution of the skip connection is kept as it is and added, so that nothing i
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Final, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from wsi_pipeline.models.unet import UNet
+from wsi_pipeline.models.unet import HALO, UNet
 
 
 class JoinedConv(nn.Module):
@@ -60,14 +60,29 @@ def _transposed_kernel(weight: Tensor) -> Tensor:
     return kernel
 
 
+MARGINS: Final = (2, 8, 16)
+"""Input px around a core that the decoder's stages of full, half and quarter size must compute.
+
+From the core outwards: two 3 x 3 convolutions reach 2 px of their own stage (2, 4, 8 input px), and a stage begins
+where the pixels of the next coarser one do (multiples of 2, 4, 8). The coarsest stage then needs 16 px of the
+encoder's output, whose own reach of 30 px makes 46: the net's halo of 48 px is enough.
+"""
+
+
 class RewrittenUNet(nn.Module):
     """A U-Net in evaluation mode, batch norms folded in and upsampling merged with what follows it.
 
-    Same shapes as `UNet`; logits differ by rounding in float32 only.
+    Logits differ from those of `UNet` by rounding in float32 only.
+
+    Parameters
+    ----------
+    inside
+        Compute the logits of the images without a halo of `HALO` px on each side, and in the decoder little else.
     """
 
-    def __init__(self, net: UNet) -> None:
+    def __init__(self, net: UNet, *, inside: bool = False) -> None:
         super().__init__()
+        self.inside = inside
         net = net.eval()
         self.e0, self.e1, self.e2, self.e3 = (_folded(block) for block in (net.e0, net.e1, net.e2, net.e3))
         c = net.channels
@@ -80,16 +95,30 @@ class RewrittenUNet(nn.Module):
         self.head.load_state_dict(net.head.state_dict())
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (N, classes, H, W) of normalised images (N, 3, H, W); H and W are multiples of 8."""
+        """Logits (N, classes, H, W) of normalised images (N, 3, H, W); H and W are multiples of 8.
+
+        Inside only: (N, classes, H - 2 HALO, W - 2 HALO).
+        """
         a: Tensor = self.e0(x)
         b: Tensor = self.e1(functional.max_pool2d(a, 2))
         c: Tensor = self.e2(functional.max_pool2d(b, 2))
         d: Tensor = self.e3(functional.max_pool2d(c, 2))
-        y: Tensor = self.rest2(self.join2(d, c))
-        y = self.rest1(self.join1(y, b))
-        y = self.rest0(self.join0(y, a))
+        if self.inside:
+            full, half, quarter = MARGINS
+            d, c = _cropped(d, (HALO - quarter) // 8), _cropped(c, (HALO - quarter) // 4)
+            y = _cropped(self.rest2(self.join2(d, c)), (quarter - half) // 4)
+            y = _cropped(self.rest1(self.join1(y, _cropped(b, (HALO - half) // 2))), (half - full) // 2)
+            y = _cropped(self.rest0(self.join0(y, _cropped(a, HALO - full))), full)
+        else:
+            y = self.rest2(self.join2(d, c))
+            y = self.rest1(self.join1(y, b))
+            y = self.rest0(self.join0(y, a))
         logits: Tensor = self.head(y)
         return logits
+
+
+def _cropped(x: Tensor, margin: int) -> Tensor:
+    return x[:, :, margin:-margin, margin:-margin]
 
 
 def _folded(block: nn.Sequential) -> nn.Sequential:
