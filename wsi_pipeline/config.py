@@ -82,7 +82,7 @@ class Inference(Section):
 
     mpp: Mpp | None = None
     block: Annotated[int, Field(ge=256, le=16_384, multiple_of=128)] = 2048
-    window: Annotated[int, Field(ge=128, le=4096, multiple_of=128)] = 768
+    window: Annotated[int, Field(ge=128, le=4096, multiple_of=128)] = 1024
     scheduler: str | None = None
     workers: Annotated[int, Field(ge=1, le=256)] | None = None
     retries: Annotated[int, Field(ge=0, le=10)] = 2
