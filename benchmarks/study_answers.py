@@ -79,9 +79,7 @@ def quality(study: Study) -> dict[str, dict[str, Any]]:
             images = export.opened()
             result[arm][expert] = score(live(export.items.values(), images), live(study.truth.values(), images))
     everywhere = study.images()
-    result["suggestions"] = score(
-        live(study.suggestions.values(), everywhere), live(study.truth.values(), everywhere)
-    )
+    result["suggestions"] = score(live(study.suggestions.values(), everywhere), live(study.truth.values(), everywhere))
     return result
 
 

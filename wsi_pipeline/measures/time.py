@@ -47,7 +47,8 @@ class EventType(StrEnum):
 class Event:
     """One line of an event log.
 
-    `t` is in milliseconds since 1970 (UTC; a finer clock gives fractions), `image` the project's entry id as text, `object` a uuid.
+    `t` is in milliseconds since 1970 (UTC), with fractions where the clock is finer; `image` is the project's entry id
+    as text, `object` a uuid.
     """
 
     seq: int
