@@ -211,7 +211,6 @@ def confounding(study: Study) -> dict[str, Any]:
     return {
         "fixed_order": fixed,
         "experts": order,
-        "same_images": True,
         "text": "before/after, confounded with practice and memory: the same images were annotated in one order by all"
         if fixed
         else "both orders occur; the order is not balanced by design",

@@ -90,7 +90,7 @@ def best_at(place: Item, items: Iterable[Item]) -> Item | None:
 
 
 class _Error:
-    """A planted error that is one: its place, its true class (none where nothing is), its suggestion if there is one."""
+    """A planted error that is one: its place, its true class (none where nothing is), its suggestion (if any)."""
 
     def __init__(self, place: Item, label: str | None, suggestion: Item | None) -> None:
         self.place, self.label, self.suggestion = place, label, suggestion

@@ -114,7 +114,7 @@ def check_for_saving(rule: TimeRule, kinds: Mapping[str, Collection[EventType]])
     """
     if rule.events <= EDITS:
         raise ConfigError(
-            f"{rule.name}: sees edits alone, and accepting a suggestion leaves none; use a rule with openings for savings"
+            f"{rule.name}: sees edits alone, and accepting a suggestion leaves none; use a rule with openings"
         )
     seen = {arm: frozenset(found) & rule.events & VISITS for arm, found in kinds.items()}
     for arm, found in seen.items():
