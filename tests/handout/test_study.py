@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 
 import pytest
@@ -54,7 +55,7 @@ def test_arms_are_balanced_by_rater_period_and_position(
         for end in range(1, len(arms) + 1):
             assert abs(arms[:end].count("assisted") - arms[:end].count("manual")) <= 1
     first = {(b.rater, c.slide_id): c.arm for b in batches if not b.after for c in b.cases}
-    for a, b in zip(raters, raters[1:], strict=False):
+    for a, b in itertools.pairwise(raters):
         assert all(first[a, s.slide_id] != first[b, s.slide_id] for s in slides), "neighbours begin with opposite arms"
     for stratum in {s.stratum for s in slides}:
         arms = Counter(first[raters[0], s.slide_id] for s in slides if s.stratum == stratum)
