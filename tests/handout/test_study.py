@@ -58,8 +58,8 @@ def test_arms_are_balanced_by_rater_period_and_position(
     for a, b in itertools.pairwise(raters):
         assert all(first[a, s.slide_id] != first[b, s.slide_id] for s in slides), "neighbours begin with opposite arms"
     for stratum in {s.stratum for s in slides}:
-        arms = Counter(first[raters[0], s.slide_id] for s in slides if s.stratum == stratum)
-        assert abs(arms["assisted"] - arms["manual"]) <= 1
+        held = Counter(first[raters[0], s.slide_id] for s in slides if s.stratum == stratum)
+        assert abs(held["assisted"] - held["manual"]) <= 1
 
 
 @given(COHORTS, RATERS)

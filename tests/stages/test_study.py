@@ -28,6 +28,8 @@ from wsi_pipeline.stages.predict import predict_cohort
 from wsi_pipeline.stages.status import status_of
 from wsi_pipeline.states import EVENTS, META_ARM, META_FLAGS, META_PRIORITY, META_SLIDE, META_STATE
 
+pytestmark = pytest.mark.slow
+
 STUDY: dict[str, Any] = {
     "backend": "native",
     "raters": ["anna", "ben"],
