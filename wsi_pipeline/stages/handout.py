@@ -93,9 +93,9 @@ def hand_out_run(
             # The plan and its hash are on disk before the first image is.
             study = write_study(run, study, Design.of(config.handout), batches)
             record = _with_handout(run, record, HandoutRecord(plan_sha256=study.sha256, over_budget=known))
-            due, waiting = _due(run, study, only, force)
+            due, _ = _due(run, study, only, force)
             result = hand_out_study(run, config.handout, classes, slides, due, guideline)
-            result.waiting += waiting
+            result.waiting += _due(run, study, only, force)[1]
         progress.end()
         if study is not None or result.budget or record.handout is not None:
             sha256 = None if study is None else study.sha256
