@@ -287,6 +287,7 @@ class Ledger:
                 model={**model, "mpp": card.mpp, "classes": classes, "temperature": card.temperature},
                 runtime=before.runtime if before is not None and same else {},
                 slides=slides,
+                handout=None if before is None else before.handout,
             ),
         )
         ledger.save()

@@ -54,6 +54,15 @@ class SlideRecord(BaseModel):
     scanner: str | None = None
 
 
+class HandoutRecord(BaseModel):
+    """What was handed out: hash of the study's plan, and by slide what is too much for QuPath."""
+
+    model_config = ConfigDict(frozen=True)
+
+    plan_sha256: str | None = None
+    over_budget: dict[str, list[str]] = {}
+
+
 class RunRecord(BaseModel):
     """The whole of run.json. It holds no times, so that the same run gives the same bytes."""
 
@@ -66,6 +75,7 @@ class RunRecord(BaseModel):
     model: dict[str, Any]
     runtime: dict[str, Any]
     slides: dict[str, SlideRecord]
+    handout: HandoutRecord | None = None
 
     def with_slide(self, slide_id: str, record: SlideRecord) -> RunRecord:
         return self.model_copy(update={"slides": {**self.slides, slide_id: record}})
@@ -73,6 +83,8 @@ class RunRecord(BaseModel):
     def write(self, path: Path) -> None:
         value = self.model_dump(mode="json")
         value["schema"] = value.pop("schema_version")
+        if self.handout is None:
+            del value["handout"]
         write_json(path, value)
 
 
