@@ -111,10 +111,10 @@ def by_change(slides: Iterable[Slide]) -> list[Slide]:
     return sorted(slides, key=lambda s: -1.0 if s.reviewed is None else -(s.reviewed.changed_um2 or 0.0) - 2.0)
 
 
-def plates(run: Run, folder: RunDir, shapes: Shapes, thrift: Thrift) -> tuple[list[Plate], int]:
-    """The slides to show, and how many there are that could be shown."""
+def plates(run: Run, folder: RunDir, shapes: Shapes, thrift: Thrift, start: int = 0) -> tuple[list[Plate], int]:
+    """The slides of one page, from the one numbered `start` in order of change, and how many there are in all."""
     candidates = by_change(s for s in run.slides if s.state == "done")
-    shown = candidates[: thrift.plates]
+    shown = candidates[start : start + thrift.plates]
     return [_plate(run, folder, shapes, slide, thrift) for slide in shown], len(candidates)
 
 
@@ -190,13 +190,13 @@ def flagged_tiles(run: Run, folder: RunDir, shapes: Shapes, thrift: Thrift) -> l
         chosen[slide_id] = turn + 1
     slides = {slide.slide_id: slide for slide in run.slides}
     made = {
-        slide_id: _crops_of(run, folder, shapes, slides[slide_id], by_slide[slide_id][:count], thrift)
+        slide_id: crops_of(run, folder, shapes, slides[slide_id], by_slide[slide_id][:count], thrift)
         for slide_id, count in chosen.items()
     }
     return [made[slide_id][turn] for turn, slide_id in turns]
 
 
-def _crops_of(
+def crops_of(
     run: Run,
     folder: RunDir,
     shapes: Shapes,
@@ -204,6 +204,7 @@ def _crops_of(
     rows: Sequence[Mapping[str, object]],
     thrift: Thrift,
 ) -> list[Crop]:
+    """Pictures of squares (rows with `x, y, width, height, rank, reason`) of one slide, with its outlines."""
     tiles = [Tile(*(_whole(row[key]) for key in ("x", "y", "width", "height"))) for row in rows]
     pictures = crops(slide, folder.slide(slide.slide_id), tiles, side=thrift.crop_side, quality=thrift.quality)
     before, after = shapes.of(slide)
