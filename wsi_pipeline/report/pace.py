@@ -130,7 +130,10 @@ def backlog(run: Run) -> Backlog | None:
     today = date.fromisoformat(run.dates[-1]) if run.dates and "times" not in run.simulated else None
     aged = {slide.slide_id: _age(slide, today) for slide in waiting}
     names = [*(name for name, _ in _AGES), OLDER, UNKNOWN]
-    shown = names if any(age is None for age in aged.values()) else names[:-1]
+    unknown = sum(age is None for age in aged.values())
+    shown = names if unknown else names[:-1]
+    if unknown == len(aged):
+        shown = [UNKNOWN]
     rows = []
     for status in WAITING:
         counts = Counter(_bucket(aged[slide.slide_id]) for slide in waiting if slide.status is status)

@@ -15,7 +15,7 @@ NO_CONTROL = (
     "A saving is the difference to drawing the same kind of slide by hand. No slide of this run was annotated "
     "without pre-annotation, so there is nothing to compare with."
 )
-MEASURED, BEFORE_AFTER = "measured", "before_after"
+MEASURED, BEFORE_AFTER, SIMULATED = "measured", "before_after", "simulated"
 CONFOUNDED = "before/after, confounded with practice and memory"
 
 
@@ -41,6 +41,9 @@ def saving_of(run: Run) -> Saving:
     kind, ratio, interval = text(raw.get("kind")), known(raw.get("ratio")), _interval(raw)
     warnings = texts(raw.get("warnings") or [])
     source = text(raw.get("source")) or run.sources.get("times", run.source)
+    if kind == MEASURED and ratio is not None and SIMULATED in {source, run.sources.get("times")}:
+        why = f"The times are simulated; their ratio, which says nothing about people, is {fmt.significant(ratio, 2)}."
+        return Saving(fmt.NOT_MEASURED.capitalize(), why, _rows(raw), warnings, _n(raw), SIMULATED)
     if kind == MEASURED and ratio is not None:
         return Saving(_share(ratio), _why(raw, ratio, interval), _rows(raw), warnings, _n(raw), source)
     why = text(raw.get("reason")) or NO_CONTROL
@@ -75,11 +78,18 @@ def _why(raw: Mapping[str, Any], ratio: float, interval: tuple[float, float] | N
         return f"{words}. The data are too few for an interval."
     low, high = (fmt.significant(v, 2) for v in interval)
     level = fmt.share(known(raw.get("level")) or 0.95)
-    words = f"{words} ({level} interval {low} to {high})."
-    if interval[0] <= 1 <= interval[1]:
-        words += " The interval includes 1: no saving is shown."
+    words = f"{words}, {level} interval {low} to {high}: {_between(*interval)}."
     label = text(raw.get("label"))
     return f"{words} {label[:1].upper()}{label[1:].removesuffix('.')}." if label else words
+
+
+def _between(low: float, high: float) -> str:
+    """What an interval of the ratio means for the time."""
+    if low <= 1 <= high:
+        return "it includes 1, so no saving is shown"
+    more = "less" if high < 1 else "more"
+    ends = sorted((abs(1 - low), abs(1 - high)))
+    return f"{fmt.share(ends[0])} to {fmt.share(ends[1])} {more} time"
 
 
 def _rows(raw: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
