@@ -26,4 +26,11 @@ If the brush does not edit: the region is locked (Ctrl+K unlocks it), or it was 
 ## What is recorded
 If you run the script *wsi_event_log*, it notes which image was open when and which region changed, for the time study
 of this project: no mouse, no keys, no screen. Run it again to switch it off. Everything stays in the folder `events`.
+
+{purpose}
 """
+
+
+def key_card(purpose: str) -> str:
+    """The page, with what the records are for."""
+    return KEY_CARD.replace("{purpose}", purpose)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
-from wsi_pipeline.config import Handout
+from wsi_pipeline.config import PURPOSE, Handout
 from wsi_pipeline.errors import ProjectError, WsiError
 from wsi_pipeline.files import read_json, write_bytes, write_json, write_text
 from wsi_pipeline.handout.budget import over_budget, too_many
 from wsi_pipeline.handout.frame import check_frame
 from wsi_pipeline.handout.images import Batch, HandoutResult, HandoutSlide
-from wsi_pipeline.handout.keycard import KEY_CARD
+from wsi_pipeline.handout.keycard import key_card
 from wsi_pipeline.handout.plan import BATCH, Plan, plan_path, read_plan
 from wsi_pipeline.objects import RGB, Kind, PathClass
 from wsi_pipeline.qupath import Project, ProjectImage, create_project, open_project
@@ -41,7 +41,12 @@ EXTRA_COLORS: tuple[RGB, ...] = ((50, 120, 190), (0, 150, 110), (150, 110, 60), 
 
 
 def hand_out(
-    run: RunDir, settings: Handout, classes: Sequence[PathClass], slides: Sequence[HandoutSlide]
+    run: RunDir,
+    settings: Handout,
+    classes: Sequence[PathClass],
+    slides: Sequence[HandoutSlide],
+    *,
+    purpose: str = PURPOSE,
 ) -> HandoutResult:
     """Write or go on with the project of the first batch; the same input changes no byte.
 
@@ -64,7 +69,7 @@ def hand_out(
             logger.error("%s: %s", slide.slide_id, error)
             batch.result.problems.append(f"{slide.slide_id}: {error}")
     project.save()
-    _companions(run, batch.plan)
+    _companions(run, batch.plan, purpose)
     batch.result.images = len(project.images())
     batch.result.warnings += too_many(batch.result.images)
     return batch.result
@@ -162,7 +167,7 @@ def seen_by_the_rater(uri: str, rules: Mapping[str, str]) -> str:
     return uri
 
 
-def _companions(run: RunDir, plan: Plan) -> None:
+def _companions(run: RunDir, plan: Plan, purpose: str) -> None:
     """The marker that wakes the scripts, the scripts themselves, the folder for events, and the key card."""
     folder = run.project.parent
     run_id = plan.slides[0].run_id if plan.slides else None
@@ -173,7 +178,7 @@ def _companions(run: RunDir, plan: Plan) -> None:
     (folder / EVENTS).mkdir(exist_ok=True)
     card = folder / "HOW_TO_REVIEW.md"
     if not card.exists():
-        write_text(card, KEY_CARD)
+        write_text(card, key_card(purpose))
     # QuPath lists what lies here under Automate > Project scripts.
     for script in sorted(resource("qupath_scripts").glob("*.groovy")):
         target, data = folder / "scripts" / script.name, script.read_bytes()

@@ -19,7 +19,7 @@ from wsi_pipeline.regions import read_tiles, tile_objects
 from wsi_pipeline.rundir import RunDir
 from wsi_pipeline.slides import TissueMask, open_slide
 from wsi_pipeline.stages.lock import exclusive
-from wsi_pipeline.stages.state import RunRecord, SlideRecord, read_run
+from wsi_pipeline.stages.state import RunRecord, SlideRecord, located, read_run
 
 logger = logging.getLogger(__name__)
 
@@ -46,14 +46,16 @@ def hand_out_run(config: Config, *, progress: Progress | None = None) -> Handout
         progress.begin("handout", len(done))
         for slide_id, slide in done.items():
             try:
-                slides.append(_ready(run, record, slide_id, slide))
+                slides.append(
+                    _ready(run, record, slide_id, slide.model_copy(update={"uri": located(config, slide_id, slide)}))
+                )
             except WsiError as error:
                 problems.append(str(error))
             except (OSError, ValueError, KeyError) as error:
                 problems.append(f"{slide_id}: its results cannot be read ({error}); run `wsi-pipeline predict` again")
             progress.finish(slide_id, "read")
         classes = [PathClass(c["name"], tuple(c["color"])) for c in record.model["classes"]]
-        result = hand_out(run, config.handout, classes, slides)
+        result = hand_out(run, config.handout, classes, slides, purpose=config.privacy.purpose)
         progress.end()
     result.problems[:0] = problems
     return result
