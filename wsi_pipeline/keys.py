@@ -21,12 +21,20 @@ SCHEMA_VERSION = 1
 KINDS = ("slide", "patient", "site", "scanner")
 _PSEUDONYM = re.compile(rf"(?:{'|'.join(KINDS)})-[0-9a-f]{{12}}")
 PREFIX = "key:"
-_PATH = re.compile(r"(?:file:)?(?<![\w.<])/(?:[\w.@ +-]*[\w.@+-]/)+")
+# A folder with what follows it: a name that ends in a suffix, else the rest of the word.
+_PATH = re.compile(r"(?:file:)?(?<![\w.<])/(?:[\w.@ +-]*[\w.@+-]/)+(?P<name>[^;:'\"\n/]*?\.\w{2,7}\b|[^\s;:,'\"]*)")
+_OURS = {".json", ".geojson", ".jsonl", ".parquet", ".zarr", ".qpproj", ".qpdata", ".html", ".log", ".groovy"}
 
 
 def without_paths(text: str) -> str:
-    """The text with the folders of absolute paths left out."""
-    return _PATH.sub("…/", text)
+    """The text without absolute paths; the name at their end stays where it is a random one, or of a file of ours."""
+    return _PATH.sub(_shown, text)
+
+
+def _shown(match: re.Match[str]) -> str:
+    name = Path(match["name"])
+    known = name.suffix in _OURS or _PSEUDONYM.fullmatch(name.stem)
+    return f"…/{name}" if known else "…"
 
 
 @dataclass(slots=True)
@@ -115,6 +123,8 @@ class KeyTable:
 
     def _make_folder(self, folder: Path) -> None:
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Folders in between would be made for everybody.
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise StoreError(f"cannot make the folder of the key table, {folder}: {error.strerror}") from error
