@@ -80,10 +80,7 @@ def test_what_collect_writes_is_valid(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("recipe", [Recipe(slides=2), Recipe(slides=2, timed=False), BIG])
 def test_the_metrics_that_the_reports_tests_use_are_valid(recipe: Recipe, tmp_path: Path) -> None:
-    if recipe is BIG:
-        metrics = _metrics(recipe, {})
-    else:
-        metrics = read_json(build_run(tmp_path / "study", recipe).metrics)
+    metrics = _metrics(recipe, {}) if recipe is BIG else read_json(build_run(tmp_path / "study", recipe).metrics)
     assert list(validator().iter_errors(metrics)) == []
 
 
