@@ -11,7 +11,6 @@ from wsi_pipeline.report import numbers as fmt
 from wsi_pipeline.report.facts import Run, Slide
 from wsi_pipeline.report.gallery import Crop, Shapes, by_change, crops_of
 from wsi_pipeline.report.numbers import known
-from wsi_pipeline.report.outlines import difference
 from wsi_pipeline.report.thrift import Thrift
 from wsi_pipeline.rundir import RunDir
 
@@ -43,10 +42,10 @@ def changed_tiles(run: Run, folder: RunDir, shapes: Shapes, thrift: Thrift) -> l
 
 def _pieces(slide: Slide, shapes: Shapes) -> Iterator[tuple[float, str, BaseGeometry]]:
     """Connected pieces of what was removed and added, with their area in µm²."""
-    before, after = shapes.of(slide)
-    if before is None or after is None or slide.mpp is None:
+    changes = shapes.difference(slide)
+    if changes is None or slide.mpp is None:
         return
-    _, removed, added = difference(before, after)
+    _, removed, added = changes
     for kind, shape in (("removed", removed), ("added", added)):
         for part in shapely.get_parts(shape):
             if part.area > 0:

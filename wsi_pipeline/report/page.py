@@ -8,6 +8,7 @@ import logging
 import math
 import re
 from dataclasses import replace
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,22 @@ class _View:
         self._environment = _environment()
         self._slides = sum(slide.state == "done" for slide in facts.slides)
 
+    @cached_property
+    def _figures(self) -> dict[str, Any]:
+        """Charts and figures, which are the same however small the pictures get."""
+        facts = self._facts
+        return {
+            "saving": saving_of(facts),
+            "trend": trend(facts),
+            "backlog": backlog(facts),
+            "raters": raters(facts),
+            "fewest_slides": FEWEST_SLIDES,
+            "charts": charts(facts),
+            "confidence": confidence_charts(facts),
+            "classes": pooled_classes(facts),
+            "comparisons": comparisons(facts),
+        }
+
     def pages(self, thrift: Thrift) -> int:
         return max(1, math.ceil(self._slides / thrift.plates))
 
@@ -138,15 +155,7 @@ class _View:
             gallery=gallery,
             crops=crops,
             changed=changed,
-            saving=saving_of(facts),
-            trend=trend(facts),
-            backlog=backlog(facts),
-            raters=raters(facts),
-            fewest_slides=FEWEST_SLIDES,
-            charts=charts(facts),
-            confidence=confidence_charts(facts),
-            classes=pooled_classes(facts),
-            comparisons=comparisons(facts),
+            **self._figures,
             concerns=concerns(facts),
             recipe=recipe(facts),
         )
