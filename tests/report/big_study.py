@@ -36,6 +36,20 @@ BIG = Recipe(
     },
     confidence={
         "source": "simulated",
+        "caveat": "A change by the reviewer is no error, and what is left alone is not right.",
+        "flags": {
+            "tiles": 5920,
+            "slides": 148,
+            "precision": 0.61,
+            "precision_ci95": [0.55, 0.67],
+            "recall": 0.72,
+            "area_recall": 0.8,
+            "early": 0.43,
+            "early_share_of_queue": 0.1,
+            "early_random": 0.1,
+            "early_best": 0.66,
+        },
+        "audit": {"recall": 0.58, "recall_ci95": [0.4, 0.8]},
         "reliability": [
             {
                 "name": name,

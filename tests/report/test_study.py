@@ -19,7 +19,7 @@ from tests.report.reading_html import read_page
 from wsi_pipeline.config import Privacy
 from wsi_pipeline.report import page as page_module
 from wsi_pipeline.report import write_report
-from wsi_pipeline.report.confidence import confidence_charts
+from wsi_pipeline.report.confidence import confidence_charts, flag_table
 from wsi_pipeline.report.facts import Run
 from wsi_pipeline.report.loading import load_run
 from wsi_pipeline.report.pace import backlog, left_figure, trend, weeks
@@ -190,6 +190,19 @@ def test_calibration_and_risk_are_shown_where_measured_and_only_there(facts: Run
         "What is left wrong if only sure places are accepted?",
     ]
     assert all("<svg" in chart.svg for chart in shown)
+
+
+def test_what_the_flags_find_stands_beside_random_and_best_order_and_its_caveat(facts: Run) -> None:
+    assert flag_table(facts) is None
+    table = flag_table(replace(facts, metrics={**facts.metrics, "confidence": BIG.confidence}))
+    assert table is not None
+    rows = dict(table.rows)
+    assert rows["Flagged tiles that were changed"] == "61\u202f% (95\u202f% interval 55\u202f% to 67\u202f%)"
+    assert rows["In random order, in the best possible"] == "10\u202f%, 66\u202f%"
+    assert rows["Changed tiles that were flagged, by the random check"].startswith("58\u202f%")
+    assert table.n == "5920 tiles of 148 slides"
+    assert "is no error" in table.caveat
+    assert table.source == "simulated"
 
 
 def test_more_slides_than_one_page_holds_go_to_further_pages_with_the_same_navigation(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from wsi_pipeline.report import numbers as fmt
@@ -99,3 +100,50 @@ def _cases(raw: Mapping[str, Any]) -> str:
     cases, groups = known(raw.get("cases")), known(raw.get("groups"))
     words = "" if cases is None else fmt.counted(round(cases), "case")
     return f"{words} of {fmt.counted(round(groups), 'group')}" if words and groups is not None else words
+
+
+@dataclass(frozen=True, slots=True)
+class FlagTable:
+    """How well the flags point at what the reviewers changed, as name and value, with what must be said beside it."""
+
+    rows: tuple[tuple[str, str], ...]
+    n: str
+    caveat: str
+    source: str
+
+
+def flag_table(run: Run) -> FlagTable | None:
+    """Read `confidence.flags` and `confidence.audit` of metrics.json; None where they were not measured."""
+    place = mapping(run.metrics.get("confidence"))
+    flags, audit = mapping(place.get("flags")), mapping(place.get("audit"))
+    rows = [
+        (name, _share(flags, key))
+        for key, name in (
+            ("precision", "Flagged tiles that were changed"),
+            ("recall", "Changed tiles that were flagged"),
+            ("area_recall", "Changed area that lies in flagged tiles"),
+        )
+        if known(flags.get(key)) is not None
+    ]
+    if known(flags.get("early")) is not None:
+        of_queue = fmt.share(known(flags.get("early_share_of_queue")) or 0.1)
+        rows.append((f"Changed area in the first {of_queue} of the queue", _share(flags, "early")))
+        beside = (known(flags.get("early_random")), known(flags.get("early_best")))
+        rows.append(("In random order, in the best possible", f"{fmt.share(beside[0])}, {fmt.share(beside[1])}"))
+    if known(audit.get("recall")) is not None:
+        rows.append(("Changed tiles that were flagged, by the random check", _share(audit, "recall")))
+    if not rows:
+        return None
+    tiles, slides = known(flags.get("tiles")), known(flags.get("slides"))
+    n = "" if tiles is None or slides is None else f"{fmt.counted(round(tiles), 'tile')} of {round(slides)} slides"
+    caveat = text(place.get("caveat")) or "Observed corrections are not errors, and flags steer them."
+    return FlagTable(tuple(rows), n, caveat, text(place.get("source")) or run.source)
+
+
+def _share(raw: Mapping[str, Any], key: str) -> str:
+    """A share with its interval where there is one."""
+    value, interval = fmt.share(known(raw.get(key))), raw.get(f"{key}_ci95")
+    if not isinstance(interval, list) or len(interval) != 2:
+        return value
+    low, high = (fmt.share(known(end)) for end in interval)
+    return f"{value} (95{fmt.NARROW}% interval {low} to {high})"

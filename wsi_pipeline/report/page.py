@@ -22,7 +22,7 @@ from wsi_pipeline.files import write_text
 from wsi_pipeline.report import numbers
 from wsi_pipeline.report.changed import changed_tiles
 from wsi_pipeline.report.charts import shortened
-from wsi_pipeline.report.confidence import confidence_charts
+from wsi_pipeline.report.confidence import confidence_charts, flag_table
 from wsi_pipeline.report.corrections import charts, lowest
 from wsi_pipeline.report.export import write_tables
 from wsi_pipeline.report.facts import Run
@@ -133,6 +133,7 @@ class _View:
             "fewest_slides": FEWEST_SLIDES,
             "charts": charts(facts),
             "confidence": confidence_charts(facts),
+            "flags": flag_table(facts),
             "classes": pooled_classes(facts),
             "comparisons": comparisons(facts),
         }
