@@ -194,6 +194,36 @@ class Costs(Section):
     )
 
 
+PURPOSE = (
+    "Times and changes are recorded to learn whether pre-annotation saves work and where the model is wrong. They are "
+    "not used to judge or to rank the people who annotate."
+)
+
+
+class Privacy(Section):
+    """What is written down about slides and people; `privacy: strict` is short for `privacy: {mode: strict}`.
+
+    `strict` gives slides, patients, sites and scanners random names, whose key table lies outside the output (`keys`,
+    by default `<output>.keys` beside it). `raters_in_report` shows a section about raters, under pseudonyms.
+    `keep_events_days` is how long raw event logs are kept once their times have been collected.
+    """
+
+    mode: Literal["open", "strict"] = "open"
+    keys: str | None = None
+    purpose: str = Field(default=PURPOSE, description="shown on the report and on the key card")
+    raters_in_report: bool = False
+    keep_events_days: Annotated[int, Field(ge=1, le=36_500)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_word_is_the_mode(cls, value: Any) -> Any:
+        return {"mode": value} if isinstance(value, str) else value
+
+    @property
+    def strict(self) -> bool:
+        return self.mode == "strict"
+
+
 class Config(Section):
     """Everything that one run needs; relative paths count from the folder of the YAML file."""
 
@@ -207,11 +237,19 @@ class Config(Section):
     handout: Handout = Handout()
     learning: Learning = Learning()
     costs: Costs = Costs()
+    privacy: Privacy = Privacy()
     base: Path = Field(default=Path(), exclude=True, repr=False, description="folder that relative paths count from")
 
     def resolve(self, path: str | Path) -> Path:
         """A local path of the configuration as an absolute one."""
         return (self.base / path).absolute()
+
+    @property
+    def keys(self) -> Path:
+        """The folder of the key table (`privacy: strict`): never inside of the output."""
+        if self.privacy.keys is not None:
+            return self.resolve(self.privacy.keys).resolve()
+        return self.output.with_name(f"{self.output.name}.keys")
 
 
 def load_config(path: Path) -> Config:
@@ -245,7 +283,10 @@ def parse_config(raw: dict[str, Any], *, base: Path, source: str = "configuratio
         config = Config.model_validate({**raw, "base": base})
     except ValidationError as error:
         raise ConfigError("\n".join(f"{source}: {_sentence(e)}" for e in error.errors())) from None
-    return config.model_copy(update={"output": config.resolve(config.output).resolve()})
+    config = config.model_copy(update={"output": config.resolve(config.output).resolve()})
+    if config.keys.is_relative_to(config.output):
+        raise ConfigError(f"{source}: privacy.keys: must lie outside of the output, which others may read")
+    return config
 
 
 def _sentence(error: Any) -> str:

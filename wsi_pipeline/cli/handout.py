@@ -42,7 +42,7 @@ def hand_out(
     from wsi_pipeline.cli.predict import log_to_run
     from wsi_pipeline.stages.handout import hand_out_run
 
-    log_to_run(config.output)
+    log_to_run(config.output, private=config.privacy.strict)
     with shown_progress() as progress:
         outcome = hand_out_run(config, progress=progress, only=batches or (), force=force)
     if as_json:

@@ -12,6 +12,7 @@ from typing import Any
 from wsi_pipeline.collect.changed import TYPES as CHANGED_TILES
 from wsi_pipeline.collect.doubt import doubt_figures
 from wsi_pipeline.collect.images import Alarm, CollectedImage, collect_image
+from wsi_pipeline.collect.kept import kept_times, with_times
 from wsi_pipeline.collect.matching import Change
 from wsi_pipeline.collect.tables import SCHEMA_VERSION, aggregated, pooled, write_corrections, write_table
 from wsi_pipeline.collect.times import ImageTime, logs_of, times_of, write_times
@@ -76,6 +77,7 @@ def collect(run: RunDir, review: Review, costs: Costs, *, calibration: dict[str,
         batch_times, batch_problems = times_of(sessions, plan, review)
         times += batch_times
         problems += batch_problems
+    times = with_times(times, kept_times(run))
     for alarm in alarms:
         logger.error("%s", alarm)
     metrics = _metrics(run, review, costs, plans, images, times, [str(a) for a in alarms], problems)

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from wsi_pipeline.config import Handout
+from wsi_pipeline.config import PURPOSE, Handout
 from wsi_pipeline.errors import ProjectError, WsiError
 from wsi_pipeline.files import read_json, write_bytes, write_json, write_text
 from wsi_pipeline.handout.budget import over_budget, too_many
 from wsi_pipeline.handout.frame import check_frame
 from wsi_pipeline.handout.images import Batch, HandoutResult, HandoutSlide
-from wsi_pipeline.handout.keycard import KEY_CARD, study_card
+from wsi_pipeline.handout.keycard import key_card, study_card
 from wsi_pipeline.handout.plan import BATCH, Plan, plan_path, read_plan
 from wsi_pipeline.objects import RGB, Kind, PathClass
 from wsi_pipeline.qupath import Project, ProjectImage, create_project, open_project
@@ -54,11 +54,15 @@ class Part:
     planted: bool = False
     ordered: bool = False
     guideline: tuple[str, bytes] | None = None
+    purpose: str = PURPOSE
 
     @classmethod
-    def alone(cls, run: RunDir, settings: Handout, guideline: tuple[str, bytes] | None = None) -> Part:
+    def alone(
+        cls, run: RunDir, settings: Handout, guideline: tuple[str, bytes] | None = None, purpose: str = PURPOSE
+    ) -> Part:
         """The one project of one rater, without a study."""
-        return cls(BATCH, settings.rater, run.project.relative_to(run.root).as_posix(), guideline=guideline)
+        project = run.project.relative_to(run.root).as_posix()
+        return cls(BATCH, settings.rater, project, guideline=guideline, purpose=purpose)
 
 
 def hand_out(
@@ -203,9 +207,10 @@ def _companions(folder: Path, plan: Plan, part: Part, warnings: list[str]) -> No
     (folder / EVENTS).mkdir(exist_ok=True)
     card = folder / "HOW_TO_REVIEW.md"
     if not card.exists():
-        text = KEY_CARD
+        text = key_card(part.purpose)
         if part.study:
             text = study_card(
+                part.purpose,
                 arms={s.arm for s in plan.slides},
                 blind=part.blind,
                 planted=part.planted,

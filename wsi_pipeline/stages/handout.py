@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from wsi_pipeline.cohort import SlideRef
-from wsi_pipeline.config import Config, Handout
+from wsi_pipeline.config import PURPOSE, Config, Handout
 from wsi_pipeline.errors import ConfigError, StoreError, WsiError
 from wsi_pipeline.files import read_json
 from wsi_pipeline.handout import (
@@ -40,7 +40,7 @@ from wsi_pipeline.regions import read_tiles, tile_objects
 from wsi_pipeline.rundir import RunDir
 from wsi_pipeline.slides import TissueMask, open_slide
 from wsi_pipeline.stages.lock import exclusive
-from wsi_pipeline.stages.state import HandoutRecord, RunRecord, SlideRecord, read_run
+from wsi_pipeline.stages.state import HandoutRecord, RunRecord, SlideRecord, located, read_run
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +79,8 @@ def hand_out_run(
         progress.begin("handout", len(done))
         for slide_id, slide in done.items():
             try:
-                slides[slide_id] = _ready(run, record, slide_id, slide)
+                there = slide.model_copy(update={"uri": located(config, slide_id, slide)})
+                slides[slide_id] = _ready(run, record, slide_id, there)
             except WsiError as error:
                 problems.append(str(error))
             except (OSError, ValueError, KeyError) as error:
@@ -87,14 +88,14 @@ def hand_out_run(
             progress.finish(slide_id, "read")
         classes = [PathClass(c["name"], tuple(c["color"])) for c in record.model["classes"]]
         if study is None:
-            part = Part.alone(run, config.handout, guideline)
+            part = Part.alone(run, config.handout, guideline, config.privacy.purpose)
             result = hand_out(run, config.handout, classes, list(slides.values()), part)
         else:
             # The plan and its hash are on disk before the first image is.
             study = write_study(run, study, Design.of(config.handout), batches)
             record = _with_handout(run, record, HandoutRecord(plan_sha256=study.sha256, over_budget=known))
             due, _ = _due(run, study, only, force)
-            result = hand_out_study(run, config.handout, classes, slides, due, guideline)
+            result = hand_out_study(run, config.handout, classes, slides, due, guideline, config.privacy.purpose)
             result.waiting += _due(run, study, only, force)[1]
         progress.end()
         if study is not None or result.budget or record.handout is not None:
@@ -204,6 +205,7 @@ def hand_out_study(
     slides: Mapping[str, HandoutSlide],
     due: Sequence[tuple[StudyBatch, str | None]],
     guideline: tuple[str, bytes] | None = None,
+    purpose: str = PURPOSE,
 ) -> HandoutResult:
     """Write the projects of these batches; of a slide that is not ready the others go on."""
     total = HandoutResult(run.root / "projects")
@@ -219,6 +221,7 @@ def hand_out_study(
             planted=settings.planted.share > 0,
             ordered=settings.arms != ("assisted",),
             guideline=guideline,
+            purpose=purpose,
         )
         given = [_given(slides[c.slide_id], c, names, settings, batch) for c in batch.cases if c.slide_id in slides]
         done = hand_out(run, settings, classes, given, part)
