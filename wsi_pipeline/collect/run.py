@@ -8,10 +8,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from wsi_pipeline import audit
 from wsi_pipeline.collect.images import Alarm, CollectedImage, collect_image
 from wsi_pipeline.collect.matching import Change
 from wsi_pipeline.collect.tables import SCHEMA_VERSION, pooled, write_corrections
 from wsi_pipeline.collect.times import ImageTime, logs_of, times_of, write_times
+from wsi_pipeline.collect.trail import what_is_new
 from wsi_pipeline.config import Costs, Review
 from wsi_pipeline.errors import StoreError, WsiError
 from wsi_pipeline.files import write_json
@@ -72,6 +74,8 @@ def collect(run: RunDir, review: Review, costs: Costs) -> CollectResult:
     write_corrections(run.corrections, [row for image in images for row in image.rows])
     write_times(run.time, times)
     write_json(run.metrics, metrics)
+    seen = [(i.plan.batch, i.plan.rater, i.slide.slide_id, i.changes) for i in images]
+    audit.append(run.root, what_is_new(audit.read(run.root), seen))
     return CollectResult(metrics, tuple(str(alarm) for alarm in alarms))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
+from wsi_pipeline import audit
 from wsi_pipeline.config import Handout
 from wsi_pipeline.errors import ProjectError, WsiError
 from wsi_pipeline.files import read_json, write_bytes, write_json, write_text
@@ -37,6 +38,7 @@ logger = logging.getLogger(__name__)
 # Offered in QuPath beside the model's classes, so that nobody has to invent them.
 IGNORE = PathClass("Ignore*", (180, 180, 180))
 REVIEW = PathClass(REVIEW_CLASS, (240, 170, 0))
+HANDED_OUT = "handed_out"
 EXTRA_COLORS: tuple[RGB, ...] = ((50, 120, 190), (0, 150, 110), (150, 110, 60), (120, 80, 160), (90, 90, 90))
 
 
@@ -65,6 +67,7 @@ def hand_out(
             batch.result.problems.append(f"{slide.slide_id}: {error}")
     project.save()
     _companions(run, batch.plan)
+    _note(run, batch.plan)
     batch.result.images = len(project.images())
     batch.result.warnings += too_many(batch.result.images)
     return batch.result
@@ -160,6 +163,30 @@ def seen_by_the_rater(uri: str, rules: Mapping[str, str]) -> str:
         if uri.startswith(prefix):
             return rules[prefix] + uri.removeprefix(prefix)
     return uri
+
+
+def _note(run: RunDir, plan: Plan) -> None:
+    """A line in audit.jsonl for each slide that was given out anew; the same handout adds none."""
+    told = {
+        (line["facts"]["batch"], line["image"]): line["after"]
+        for line in audit.read(run.root)
+        if line["action"] == HANDED_OUT
+    }
+    audit.append(
+        run.root,
+        [
+            audit.AuditEntry(
+                actor="wsi-pipeline",
+                action=HANDED_OUT,
+                image=slide.slide_id,
+                before=told.get((plan.batch, slide.slide_id)),
+                after=slide.sha256,
+                facts={"batch": plan.batch, "rater": plan.rater, "run_id": slide.run_id, "objects": slide.objects},
+            )
+            for slide in plan.slides
+            if slide.complete and told.get((plan.batch, slide.slide_id)) != slide.sha256
+        ],
+    )
 
 
 def _companions(run: RunDir, plan: Plan) -> None:
