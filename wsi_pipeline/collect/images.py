@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import shapely
 
+from wsi_pipeline.audit import AuditEntry
 from wsi_pipeline.collect.changed import ChangedTile
 from wsi_pipeline.collect.doubt import tiles_of_image
 from wsi_pipeline.collect.guard import ImageLog, loss
 from wsi_pipeline.collect.matching import Change, match
 from wsi_pipeline.collect.rows import Correction, Occasion, rows_of
 from wsi_pipeline.collect.tables import class_figures, count_changes
+from wsi_pipeline.collect.trail import changes_of
 from wsi_pipeline.errors import ProjectError, WsiError
 from wsi_pipeline.handout import HandedOutSlide, Plan, planted_in, repaired, snapshot_of, state_of
 from wsi_pipeline.measures import Session
@@ -37,6 +39,7 @@ class CollectedImage:
     rows: tuple[Correction, ...]
     facts: dict[str, Any]
     tiles: tuple[ChangedTile, ...] = ()
+    changes: tuple[AuditEntry, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,7 @@ def collect_image(
         return Alarm(slide.slide_id, f"cannot be read: {error}")
     state, log = state_of(image), ImageLog.of(sessions, image.entry_id)
     pairs = match(before, after)
-    lost = loss(before, after, pairs, state, log, image.entry_id)
+    lost = loss(before, after, pairs, state, log, image.entry_id, project.path)
     if lost is not None:
         return Alarm(slide.slide_id, lost)
     source = source_of(image, log)
@@ -124,7 +127,8 @@ def collect_image(
         "active_s": None,
         "time_source": None,
     }
-    return CollectedImage(plan, slide, image.entry_id, state, source, annotations, tuple(rows), facts, tiles)
+    changes = changes_of(plan.batch, plan.rater, slide.slide_id, pairs)
+    return CollectedImage(plan, slide, image.entry_id, state, source, annotations, tuple(rows), facts, tiles, changes)
 
 
 def on_the_snapshots_grid(objects: Sequence[PathObject]) -> list[PathObject]:

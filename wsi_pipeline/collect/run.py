@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from wsi_pipeline import audit
 from wsi_pipeline.collect.changed import TYPES as CHANGED_TILES
 from wsi_pipeline.collect.doubt import doubt_figures
 from wsi_pipeline.collect.images import Alarm, CollectedImage, collect_image
@@ -16,6 +17,7 @@ from wsi_pipeline.collect.kept import kept_times, with_times
 from wsi_pipeline.collect.matching import Change
 from wsi_pipeline.collect.tables import SCHEMA_VERSION, aggregated, pooled, write_corrections, write_table
 from wsi_pipeline.collect.times import ImageTime, logs_of, times_of, write_times
+from wsi_pipeline.collect.trail import what_is_new
 from wsi_pipeline.config import Costs, Review
 from wsi_pipeline.errors import StoreError, WsiError
 from wsi_pipeline.files import write_bytes, write_json
@@ -90,6 +92,8 @@ def collect(run: RunDir, review: Review, costs: Costs, *, calibration: dict[str,
     write_table(run.changed_tiles, [tile for image in images for tile in image.tiles], CHANGED_TILES)
     write_times(run.time, times)
     write_json(run.metrics, metrics)
+    seen = [(i.plan.batch, i.plan.rater, i.slide.slide_id, i.changes) for i in images]
+    audit.append(run.root, what_is_new(audit.read(run.root), seen))
     return CollectResult(metrics, tuple(str(alarm) for alarm in alarms))
 
 
