@@ -15,7 +15,7 @@ from wsi_pipeline.objects import PathObject
 
 REVERTED = "reverted"
 _COLLECTED = {str(change) for change in Change} | {REVERTED}
-Key = tuple[str, str, str | None, str | None]
+Key = tuple[str, str, str, str | None, str | None]
 
 
 def digest_of(item: PathObject | None) -> str | None:
@@ -66,12 +66,15 @@ def what_is_new(
     for line in known:
         if line["action"] in _COLLECTED:
             facts = line["facts"]
-            last[facts["batch"], line["image"], facts["uuid_before"], facts["uuid_after"]] = line
+            last[facts["batch"], line["actor"], line["image"], facts["uuid_before"], facts["uuid_after"]] = line
     new: list[AuditEntry] = []
     for batch, rater, image, changes in images:
-        now = {(batch, image, e.facts["uuid_before"], e.facts["uuid_after"]): e for e in changes}
+        now: dict[Key, AuditEntry] = {
+            (batch, rater, image, e.facts["uuid_before"], e.facts["uuid_after"]): e for e in changes
+        }
         for key, line in last.items():
-            if key[:2] == (batch, image) and key not in now and line["action"] != REVERTED:
+            of_this = key[:3] == (batch, rater, image)
+            if of_this and key not in now and line["action"] != REVERTED:
                 new.append(
                     AuditEntry(rater, REVERTED, image, line["object"], line["after"], line["before"], line["facts"])
                 )

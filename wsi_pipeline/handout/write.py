@@ -7,12 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-<<<<<<< HEAD
-from wsi_pipeline.config import PURPOSE, Handout
-=======
 from wsi_pipeline import audit
-from wsi_pipeline.config import Handout
->>>>>>> w-guard
+from wsi_pipeline.config import PURPOSE, Handout
 from wsi_pipeline.errors import ProjectError, WsiError
 from wsi_pipeline.files import read_json, write_bytes, write_json, write_text
 from wsi_pipeline.handout.budget import over_budget, too_many
@@ -102,12 +98,8 @@ def hand_out(
             logger.error("%s: %s", slide.slide_id, error)
             batch.result.problems.append(f"{slide.slide_id}: {error}")
     project.save()
-<<<<<<< HEAD
     _companions(path.parent, batch.plan, part, batch.result.warnings)
-=======
-    _companions(run, batch.plan)
     _note(run, batch.plan)
->>>>>>> w-guard
     batch.result.images = len(project.images())
     batch.result.warnings += too_many(batch.result.images)
     return batch.result
@@ -208,38 +200,26 @@ def seen_by_the_rater(uri: str, rules: Mapping[str, str]) -> str:
     return uri
 
 
-<<<<<<< HEAD
-def _companions(folder: Path, plan: Plan, part: Part, warnings: list[str]) -> None:
-    """The marker that wakes the scripts, the scripts, the folder for events, the key card and the guideline."""
-=======
 def _note(run: RunDir, plan: Plan) -> None:
     """A line in audit.jsonl for each slide that was given out anew; the same handout adds none."""
     told = {
-        (line["facts"]["batch"], line["image"]): line["after"]
+        (line["facts"]["batch"], line["facts"]["rater"], line["image"]): line["after"]
         for line in audit.read(run.root)
         if line["action"] == HANDED_OUT
     }
-    audit.append(
-        run.root,
-        [
-            audit.AuditEntry(
-                actor="wsi-pipeline",
-                action=HANDED_OUT,
-                image=slide.slide_id,
-                before=told.get((plan.batch, slide.slide_id)),
-                after=slide.sha256,
-                facts={"batch": plan.batch, "rater": plan.rater, "run_id": slide.run_id, "objects": slide.objects},
+    entries = []
+    for slide in plan.slides:
+        before = told.get((plan.batch, plan.rater, slide.slide_id))
+        if slide.complete and before != slide.sha256:
+            facts = {"batch": plan.batch, "rater": plan.rater, "run_id": slide.run_id, "objects": slide.objects}
+            entries.append(
+                audit.AuditEntry("wsi-pipeline", HANDED_OUT, slide.slide_id, None, before, slide.sha256, facts)
             )
-            for slide in plan.slides
-            if slide.complete and told.get((plan.batch, slide.slide_id)) != slide.sha256
-        ],
-    )
+    audit.append(run.root, entries)
 
 
-def _companions(run: RunDir, plan: Plan) -> None:
-    """The marker that wakes the scripts, the scripts themselves, the folder for events, and the key card."""
-    folder = run.project.parent
->>>>>>> w-guard
+def _companions(folder: Path, plan: Plan, part: Part, warnings: list[str]) -> None:
+    """The marker that wakes the scripts, the scripts, the folder for events, the key card and the guideline."""
     run_id = plan.slides[0].run_id if plan.slides else None
     marker = {"schema": 1, "project": plan.project, "batch": plan.batch, "rater": plan.rater, "run_id": run_id}
     path = folder / MARKER
