@@ -7,6 +7,7 @@ What a site needs beyond the settings here goes to them as it is (`options`).
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -110,8 +111,11 @@ def kubernetes_spec(settings: ClusterSettings, name: str = "wsi-pipeline") -> di
 
 
 def _slurm(settings: ClusterSettings) -> Any:
-    from dask_jobqueue import SLURMCluster
+    from dask_jobqueue.slurm import SLURMCluster
 
+    # Asked in the background, a command that is not there would be asked for ever.
+    if shutil.which("sbatch") is None:
+        raise FileNotFoundError("sbatch is not found")
     return SLURMCluster(**slurm_options(settings))
 
 
