@@ -149,7 +149,7 @@ def _checked(
         findings += check_shown(image.name, builder, stated, size)
     gone = on_tissue = None
     if objects is not None:
-        findings += _geometries(objects, size)
+        findings += _geometries(objects, size if recorded is None else recorded.size)
         if run is not None and plan is not None and slide is not None:
             try:
                 before = snapshot_of(run, plan, slide)
