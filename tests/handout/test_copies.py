@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import time
+from multiprocessing.queues import Queue
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ from wsi_pipeline.collect import collect
 from wsi_pipeline.config import Costs, Review
 from wsi_pipeline.errors import ProjectError, StoreError
 from wsi_pipeline.files import sha256_file
-from wsi_pipeline.handout import hand_out
+from wsi_pipeline.handout import HandoutSlide, hand_out
 from wsi_pipeline.qupath import read_geojson
 from wsi_pipeline.qupath.history import first_of, history_of, restore, tend
 from wsi_pipeline.qupath.lease import NAME, hold
@@ -34,7 +35,7 @@ from wsi_pipeline.qupath.lease import NAME, hold
 MODELS = [f"{n:016x}" for n in range(1, 8)]
 
 
-def with_model(folder: Path, run_id: str, radius: float = 90.0) -> object:
+def with_model(folder: Path, run_id: str, radius: float = 90.0) -> HandoutSlide:
     return slide(folder, regions=[region("s1", 500, 500, radius, run_id=run_id)], run_id=run_id)
 
 
@@ -61,7 +62,7 @@ def test_a_new_models_handout_keeps_what_it_replaces(tmp_path: Path) -> None:
     seen = []
     for number, run_id in enumerate(MODELS[:3]):
         seen.append(objects_of(run))
-        hand_out(run, SETTINGS, CLASSES, [with_model(tmp_path, run_id, 90.0 + 5 * number)])  # type: ignore[list-item]
+        hand_out(run, SETTINGS, CLASSES, [with_model(tmp_path, run_id, 90.0 + 5 * number)])
     copies = history_of(root)
     assert len(copies) == 3
     for copy, objects in zip(copies, seen, strict=True):
@@ -78,7 +79,7 @@ def test_old_copies_go_and_the_first_and_the_newest_stay(tmp_path: Path) -> None
     ids = []
     for number, run_id in enumerate(MODELS):
         ids.append(f"1-{sha256_file(root / 'data' / '1' / 'data.qpdata')[:16]}")
-        hand_out(run, few, CLASSES, [with_model(tmp_path, run_id, 90.0 + 5 * number)])  # type: ignore[list-item]
+        hand_out(run, few, CLASSES, [with_model(tmp_path, run_id, 90.0 + 5 * number)])
     assert ids[0] == first
     assert kept(root) == {first, *ids[-2:]}
     names = {p.name for p in (root / "history").iterdir()}
@@ -152,14 +153,14 @@ def test_nothing_new_is_handed_out_while_qupath_is_open_and_what_is_there_alread
     handed_out(tmp_path)
     assert files_below(run.root) == before
     new = with_model(tmp_path, MODELS[0])
-    with pytest.raises(ProjectError, match="QuPath seems to have it open.*close QuPath"):
-        hand_out(run, SETTINGS, CLASSES, [new])  # type: ignore[list-item]
+    with pytest.raises(ProjectError, match=r"QuPath seems to have it open.*close QuPath"):
+        hand_out(run, SETTINGS, CLASSES, [new])
     assert files_below(run.root) == before
     more = SETTINGS.model_copy(update={"classes": ("Fat",)})
     with pytest.raises(ProjectError, match="QuPath seems to have it open"):
         hand_out(run, more, CLASSES, [slide(tmp_path)])
     log.write_text('{"type":"heartbeat"}\n{"type":"close"}\n')
-    assert hand_out(run, SETTINGS, CLASSES, [new]).replaced == 5  # type: ignore[list-item]
+    assert hand_out(run, SETTINGS, CLASSES, [new]).replaced == 5
 
 
 def test_collecting_writes_nothing_into_a_project_and_needs_no_lease(tmp_path: Path) -> None:
@@ -192,23 +193,23 @@ def test_a_stale_lease_is_taken_over_and_a_foreign_one_is_not_removed(tmp_path: 
     assert list(tmp_path.iterdir()) == []
 
 
-def _count(root: str, held: object) -> None:
+def _count(root: str, held: Queue[str]) -> None:
     for _ in range(60):
         try:
             with hold(Path(root)):
                 file = os.open(Path(root) / "inside", os.O_CREAT | os.O_EXCL)
                 os.close(file)
                 (Path(root) / "inside").unlink()
-                held.put("once")  # type: ignore[attr-defined]
+                held.put("once")
         except ProjectError:
             time.sleep(0.001)
         except FileExistsError:
-            held.put("two at once")  # type: ignore[attr-defined]
+            held.put("two at once")
 
 
 def test_of_many_who_want_the_lease_one_has_it(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
-    held = context.Queue()
+    held: Queue[str] = context.Queue()
     workers = [context.Process(target=_count, args=(str(tmp_path), held)) for _ in range(3)]
     for worker in workers:
         worker.start()
