@@ -42,11 +42,15 @@ class AuditEntry:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What verifying found; `problem` names the first broken line and how it is broken, None when all is well."""
+    """What verifying found; `problem` names the first broken line and how it is broken, None when all is well.
+
+    `torn` says that the problem is only a last line that a stopped writer left half written: the next one mends it.
+    """
 
     lines: int
     head: str
     problem: str | None
+    torn: bool = False
 
 
 def append(root: Path, entries: Iterable[AuditEntry]) -> int:
@@ -65,9 +69,7 @@ def append(root: Path, entries: Iterable[AuditEntry]) -> int:
     path = root / NAME
     with _locked(path) as file:
         _set_torn_aside(path, file.fileno())
-        verdict = verify(root)
-        if verdict.problem is not None:
-            raise StoreError(f"{path}: {verdict.problem}; restore it from a backup, or move it away to begin anew")
+        verdict = require_sound(root)
         seq, head = verdict.lines, verdict.head
         lines = []
         for entry in wanted:
@@ -81,6 +83,17 @@ def append(root: Path, entries: Iterable[AuditEntry]) -> int:
         os.fsync(file.fileno())
         write_json(_head_path(root), {"schema": SCHEMA, "seq": seq, "hash": head})
     return len(wanted)
+
+
+def require_sound(root: Path) -> Verdict:
+    """Raise `StoreError` for a log to which nothing can be appended; to be asked before the work that it tells of."""
+    verdict = verify(root)
+    if verdict.problem is not None and not verdict.torn:
+        raise StoreError(
+            f"{root / NAME}: {verdict.problem}; restore it from a backup, or move it and {_head_path(root).name} away "
+            "to begin anew"
+        )
+    return verdict
 
 
 def read(root: Path) -> list[dict[str, Any]]:
@@ -115,7 +128,8 @@ def verify(root: Path) -> Verdict:
     if hashes[seq] != head:
         return Verdict(len(lines), prev, f"line {seq} is not the one that was written: the log was made anew")
     if rest:
-        return Verdict(len(lines), prev, f"line {len(lines) + 1} is torn: a writer was stopped; the next one mends it")
+        text = f"line {len(lines) + 1} is torn: a writer was stopped; the next one mends it"
+        return Verdict(len(lines), prev, text, torn=True)
     return Verdict(len(lines), prev, None)
 
 

@@ -61,11 +61,12 @@ def collect(run: RunDir, review: Review, costs: Costs, *, calibration: dict[str,
     Raises
     ------
     StoreError
-        Nothing was handed out yet, or `review/` cannot be written.
+        Nothing was handed out yet, `review/` cannot be written, or audit.jsonl is damaged: then nothing is written.
     """
     plans = read_plans(run)
     if not plans:
         raise StoreError(f"nothing was handed out in {run.root}; run `wsi-pipeline handout` first")
+    audit.require_sound(run.root)
     images: list[CollectedImage] = []
     alarms: list[Alarm] = []
     times: list[ImageTime] = []

@@ -84,9 +84,13 @@ def hand_out(
     Raises
     ------
     ProjectError
-        The project as a whole cannot be written or does not belong to this run.
+        The project as a whole cannot be written or does not belong to this run; somebody else works on it, or QuPath
+        has it open and there is something new to write.
+    StoreError
+        audit.jsonl is damaged: then nothing is written.
     """
     part = part or Part.alone(run, settings)
+    audit.require_sound(run.root)
     path = run.root / part.project
     path.parent.mkdir(parents=True, exist_ok=True)
     with hold(path.parent):

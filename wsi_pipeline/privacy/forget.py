@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from wsi_pipeline import audit
 from wsi_pipeline.config import Review
 from wsi_pipeline.errors import ConfigError, StoreError
 from wsi_pipeline.files import atomic, read_json, write_bytes, write_json
@@ -196,6 +197,7 @@ def _finish(run: RunDir, result: Forgotten, word: str, kind: str) -> None:
     """What still says the name, and a record of what was done that does not."""
     if result.dry_run:
         return
+    _note(run, result, kind)
     for finding in scan(run.root, Known((("name", word),)), ignore=set(KINDS) - {"name"}):
         if finding.kind != "name":
             continue
@@ -205,6 +207,18 @@ def _finish(run: RunDir, result: Forgotten, word: str, kind: str) -> None:
     entry = {"kind": kind, "name": result.name if kind == "rater" else None, "changes": len(result.done)}
     write_json(path, {"schema": SCHEMA_VERSION, "forgotten": [*before, entry]})
     logger.info("forgot a %s: %d changes, %d places left", kind, len(result.done), len(result.left))
+
+
+def _note(run: RunDir, result: Forgotten, kind: str) -> None:
+    """A line in audit.jsonl, where there is one, that does not say who or what was forgotten."""
+    if not (run.root / audit.NAME).exists():
+        return
+    facts = {"name": result.name if kind == "rater" else None, "changes": len(result.done)}
+    try:
+        audit.append(run.root, [audit.AuditEntry("wsi-pipeline", f"forgot_{kind}", "", facts=facts)])
+    except StoreError as error:
+        # Forgetting does not wait until somebody has mended the log.
+        result.left.append(f"{audit.NAME}: no line says that this was done: {error}")
 
 
 def _told(run: RunDir, path: Path) -> str:
