@@ -31,6 +31,8 @@ from wsi_pipeline.states import MARKER, META_RATER
 logger = logging.getLogger(__name__)
 
 RECORD = "forgotten.json"
+# What the log calls a slide that was forgotten.
+FORGOTTEN = "forgotten"
 SCHEMA_VERSION = 1
 
 
@@ -161,13 +163,20 @@ def _change_json(run: RunDir, path: Path, result: Forgotten, change: Callable[[A
 
 
 def _rater_as(value: Any, rater: str, name: str) -> Any:
-    """The value with the rater's name replaced wherever it stands under the key `rater`."""
-    if isinstance(value, dict):
-        return {
-            key: name if key == "rater" and item == rater else _rater_as(item, rater, name)
-            for key, item in value.items()
-        }
-    return [_rater_as(item, rater, name) for item in value] if isinstance(value, list) else value
+    """The value with the rater's name replaced wherever it stands under the key `rater`, as a text or as a key."""
+    if isinstance(value, list):
+        return [_rater_as(item, rater, name) for item in value]
+    if not isinstance(value, dict):
+        return value
+    found = {}
+    for key, item in value.items():
+        changed = _rater_as(item, rater, name)
+        if key == "rater" and item == rater:
+            changed = name
+        elif key == "rater" and isinstance(changed, dict):
+            changed = {name if k == rater else k: v for k, v in changed.items()}
+        found[key] = changed
+    return found
 
 
 def _without_key(value: dict[str, Any], slide_id: str) -> dict[str, Any]:
@@ -195,9 +204,9 @@ def _change_project(run: RunDir, path: Path, result: Forgotten, rater: str, name
 
 def _finish(run: RunDir, result: Forgotten, word: str, kind: str) -> None:
     """What still says the name, and a record of what was done that does not."""
+    _change_log(run, result, word, kind)
     if result.dry_run:
         return
-    _note(run, result, kind)
     for finding in scan(run.root, Known((("name", word),)), ignore=set(KINDS) - {"name"}):
         if finding.kind != "name":
             continue
@@ -209,16 +218,29 @@ def _finish(run: RunDir, result: Forgotten, word: str, kind: str) -> None:
     logger.info("forgot a %s: %d changes, %d places left", kind, len(result.done), len(result.left))
 
 
-def _note(run: RunDir, result: Forgotten, kind: str) -> None:
-    """A line in audit.jsonl, where there is one, that does not say who or what was forgotten."""
+def _change_log(run: RunDir, result: Forgotten, word: str, kind: str) -> None:
+    """audit.jsonl without the word, chained anew; its last line says that this was done, and not to whom."""
     if not (run.root / audit.NAME).exists():
         return
-    facts = {"name": result.name if kind == "rater" else None, "changes": len(result.done)}
+    name = result.name if kind == "rater" else FORGOTTEN
+    result.done.append(f"rename the {kind} in {audit.NAME}, and say there that it was done")
+    if result.dry_run:
+        return
+    facts = {"name": name, "changes": len(result.done)}
+    entry = audit.AuditEntry("wsi-pipeline", f"forgot_{kind}", "", facts=facts)
+
+    def change(line: dict[str, Any]) -> dict[str, Any]:
+        if kind == "slide":
+            return {**line, "image": name} if line["image"] == word else line
+        actor = name if line["actor"] == word else line["actor"]
+        return {**line, "actor": actor, "facts": _rater_as(line["facts"], word, name)}
+
     try:
-        audit.append(run.root, [audit.AuditEntry("wsi-pipeline", f"forgot_{kind}", "", facts=facts)])
+        audit.rewrite(run.root, change, entry)
     except StoreError as error:
         # Forgetting does not wait until somebody has mended the log.
-        result.left.append(f"{audit.NAME}: no line says that this was done: {error}")
+        result.done.pop()
+        result.left.append(f"{audit.NAME}: may name the {kind}, and no line says that this was done: {error}")
 
 
 def _told(run: RunDir, path: Path) -> str:
