@@ -174,6 +174,9 @@ class Handout(Section):
     blind: bool = Field(default=False, description="masked image names in the projects; the plan holds the mapping")
     planted: Planted = Planted()
     guideline: str | None = Field(default=None, description="a file that is copied into each project")
+    keep_copies: Annotated[int, Field(ge=1)] = Field(
+        default=10, description="copies of each image's annotations that stay in history/, besides the first"
+    )
 
     @model_validator(mode="after")
     def _a_study_that_can_be(self) -> Handout:
