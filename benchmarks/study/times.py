@@ -21,6 +21,8 @@ from wsi_pipeline.measures.time import Event, EventType, Session, active_times
 CAPS_S = (60, 100, 300)
 RULES = ("pairs", *(f"timeline_cap{cap}" for cap in CAPS_S))
 LONG_GAP_S = 300
+OUTSIDE = "action outside any visit"
+LATE = "action after the last log line"
 
 Seconds = dict[str, float]
 
@@ -110,7 +112,9 @@ def anomalies_of(study: Study) -> list[dict[str, Any]]:
         for expert in study.experts:
             work = study.work[arm].get(expert)
             if work is None:
-                found = [("", "missing round file", None, f"the expert has no answers and no times in `{arm}`")]
+                found: list[Row] = [
+                    ("", "missing round file", None, f"the expert has no answers and no times in `{arm}`")
+                ]
             else:
                 found = [*_of_log(work), *_of_visits(work), *_of_times(work), *_of_images(study, work)]
                 found += _of_others(work, suggested)
@@ -177,19 +181,18 @@ def _of_times(work: Work) -> Iterator[Row]:
             yield front, "long gap", before.t, f"{gap:.0f} s; pairs: in full if inside a visit; timeline: {counted}"
     open_: set[str] = set()
     last_line = max((line.t for line in work.own_log), default=None)
-    outside: set[str] = set()
+    listed: set[tuple[str, str]] = set()
     for event in events:
-        if event.type is EventType.OPEN:
-            open_.add(event.image)
-            outside.discard(event.image)
-        elif event.type is EventType.CLOSE:
-            open_.discard(event.image)
-            outside.discard(event.image)
-        elif event.image not in open_ and event.image not in outside:
-            outside.add(event.image)
-            late = ", after the last log line" if last_line is None or event.t > last_line else ""
-            treatment = f"first of its kind here{late}; pairs: not seen; timeline: brings its image to the front"
-            yield event.image, "action outside any visit", event.t, treatment
+        if event.type is not EventType.EDIT:
+            (open_.add if event.type is EventType.OPEN else open_.discard)(event.image)
+            listed.discard((event.image, OUTSIDE))
+            continue
+        late = last_line is None or event.t > last_line
+        kind = LATE if late else OUTSIDE
+        if (late or event.image not in open_) and (event.image, kind) not in listed:
+            listed.add((event.image, kind))
+            treatment = "the first of these here; pairs: not seen; timeline: brings its image to the front"
+            yield event.image, kind, event.t, treatment
 
 
 def _of_images(study: Study, work: Work) -> Iterator[Row]:
