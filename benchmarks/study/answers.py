@@ -27,7 +27,8 @@ def ious(a: Sequence[Item], b: Sequence[Item]) -> NDArray[np.float64]:
     high = np.minimum(boxes_a[..., 2:], boxes_b[..., 2:])
     shared = np.clip(high - low, 0, None).prod(axis=-1)
     union = _areas(boxes_a) + _areas(boxes_b) - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    iou: NDArray[np.float64] = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return iou
 
 
 def _box(item: Item) -> Box:
@@ -132,8 +133,9 @@ def right_suggestions(study: Study) -> list[tuple[Item, Item]]:
 def all_harmed(study: Study) -> dict[str, dict[str, Any]]:
     """`harmed[expert]`: right suggestions on opened images that the expert changed away from the truth.
 
-    A right suggestion is harmed if the expert deleted it, gave it another class, or moved it to where it no longer
-    matches, and left no live box with the true class at its place.
+    A right suggestion is harmed if the expert gave it another class, or deleted it and left no live box with the true
+    class at its place. One that kept its class but was moved until it no longer matches, without another box with the
+    true class there, is counted beside it as `moved`: it is still there, and how tightly to draw is a matter of taste.
     """
     right = right_suggestions(study)
     result = {}
@@ -143,8 +145,8 @@ def all_harmed(study: Study) -> dict[str, dict[str, Any]]:
         here = [(suggestion, true) for suggestion, true in right if suggestion.image in opened]
         fates = [fate for suggestion, true in here if (fate := harm(work, suggestion, true)) is not None]
         counts = {fate: fates.count(fate) for fate in ("deleted", "reclassified", "moved")}
-        rate = _share(len(fates), len(here))
-        result[expert] = {"right": len(here), "harmed": len(fates), "rate": rate} | counts
+        harmed = counts["deleted"] + counts["reclassified"]
+        result[expert] = {"right": len(here), "harmed": harmed, "rate": _share(harmed, len(here))} | counts
     return result
 
 
