@@ -98,8 +98,8 @@ def confounding(study: Study) -> dict[str, Any]:
             f"There is no control arm and no crossover: {order}, so practice and memory of the images and of the "
             "task work in the same direction as the suggestions.",
             "The ratio of times describes these two rounds. It must not be shown as a saving that was measured.",
-            "Quality of the second round is quality with suggestions that came from the truth, with errors planted; "
-            "it has to be read beside the untouched suggestions' own quality and the share of right ones harmed.",
+            "Quality of the assisted round starts from the suggestions' own: it has to be read beside that of the "
+            "untouched suggestions and beside the share of right ones that were harmed.",
         ],
     }
 
