@@ -17,10 +17,10 @@ from pathlib import Path
 # As a script its own folder is on the path, not the one that holds `benchmarks`.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from rich.console import Console  # noqa: E402
+from rich.console import Console
 
-from benchmarks.study.layout import StudyError, read_study  # noqa: E402
-from benchmarks.study.report import analyse, show  # noqa: E402
+from benchmarks.study.layout import StudyError, read_study
+from benchmarks.study.report import analyse, show
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -63,11 +63,12 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """One file: its log lines and its objects, in the order of the file."""
+    """One file: its log lines and its objects, in the order of the file, and lines that are neither, each with why."""
 
     path: Path
     log: tuple[LogLine, ...]
     items: tuple[Item, ...]
+    unread: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +106,17 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """A whole study. `work[arm][expert]`; `planted[kind]` lists what was planted, kinds named by their file."""
+    """A whole study. `work[arm][expert]`; `planted[kind]` lists what was planted, kinds named by their file.
+
+    `unread` names lines of the truth's files that could not be read.
+    """
 
     folder: Path
     work: dict[str, dict[str, Work]]
     truth: tuple[Item, ...]
     suggestions: tuple[Item, ...]
     planted: dict[str, tuple[Item, ...]]
+    unread: tuple[str, ...] = ()
 
     @property
     def experts(self) -> list[str]:
@@ -141,19 +146,25 @@ def read_study(folder: Path) -> Study:
         raise StudyError(f"{folder}: there is no such folder; give the folder that holds FirstRound and SecondRound")
     work = {arm: _participants(folder, arm) for arm in ARMS}
     truths = [folder / ARMS[arm] / "truth" for arm in ("assisted", "manual")]
-    truth = _first(truths, "ground_truth.txt")
-    suggestions = _first(truths, "unchanged*.txt")
+    truth = [read_export(path) for path in _first(truths, "ground_truth.txt")]
+    suggestions = [read_export(path) for path in _first(truths, "unchanged*.txt")]
     planted = {}
     for pattern in PLANTED:
         for path in next((found for t in truths if (found := sorted(t.glob(f"{pattern}.txt")))), []):
-            planted[path.stem] = read_export(path).items
-    unique = {item.uuid: item for path in suggestions for item in read_export(path).items}
-    return Study(folder, work, read_export(truth[0]).items, tuple(unique.values()), planted)
+            planted[path.stem] = read_export(path)
+    return Study(
+        folder,
+        work,
+        truth[0].items,
+        tuple({item.uuid: item for export in suggestions for item in export.items}.values()),
+        {kind: export.items for kind, export in planted.items()},
+        tuple(text for export in (*truth, *suggestions, *planted.values()) for text in export.unread),
+    )
 
 
 def _participants(folder: Path, arm: str) -> dict[str, Work]:
     where = folder / ARMS[arm] / "participants"
-    paths = sorted(where.glob("participant_*.txt"))
+    paths = sorted(path for path in where.glob("*.txt") if path.stem.casefold().startswith("participant_"))
     if not paths:
         raise StudyError(f"{where / 'participant_*.txt'}: there is no such file; the arm `{arm}` is read from there")
     found = {}
@@ -184,7 +195,8 @@ def _first(folders: list[Path], pattern: str) -> list[Path]:
 
 
 def read_export(path: Path) -> Export:
-    """Read one file of the study."""
+    """Read one file of the study; raises `StudyError` if it is no text or none of its lines can be read."""
+    unread: list[str] = []
     log: list[LogLine] = []
     items: list[Item] = []
     try:
@@ -201,8 +213,10 @@ def read_export(path: Path) -> Export:
             else:
                 items.append(_item(text))
         except ValueError as error:
-            raise StudyError(f"{path}: line {number} is no line of a study ({error}); export the file anew") from error
-    return Export(path, tuple(log), tuple(items))
+            unread.append(f"{path.name}, line {number}: {error}")
+    if unread and not log and not items:
+        raise StudyError(f"{path}: is no file of a study ({unread[0]}); export it anew")
+    return Export(path, tuple(log), tuple(items), tuple(unread))
 
 
 def _log_line(text: str, number: int) -> LogLine:

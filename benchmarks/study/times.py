@@ -22,6 +22,7 @@ CAPS_S = (60, 100, 300)
 RULES = ("pairs", *(f"timeline_cap{cap}" for cap in CAPS_S))
 LONG_GAP_S = 300
 OUTSIDE = "action outside any visit"
+UNREAD = "unreadable line"
 LATE = "action after the last log line"
 
 Seconds = dict[str, float]
@@ -106,7 +107,7 @@ def all_seconds(study: Study) -> dict[str, dict[str, dict[str, Seconds]]]:
 
 def anomalies_of(study: Study) -> list[dict[str, Any]]:
     """Rows of arm, expert, image, kind, at and treatment, in the order of the experts and of time."""
-    rows = []
+    rows = [_row("truth", "", ("", UNREAD, None, f"left out: {text}")) for text in study.unread]
     suggested = {item.uuid for item in study.suggestions}
     for arm in ARMS:
         for expert in study.experts:
@@ -118,19 +119,24 @@ def anomalies_of(study: Study) -> list[dict[str, Any]]:
             else:
                 found = [*_of_log(work), *_of_visits(work), *_of_times(work), *_of_images(study, work)]
                 found += _of_others(work, suggested)
-            for image, kind, at, treatment in sorted(found, key=lambda row: (row[2] is None, row[2] or 0, row[:2])):
-                when = None if at is None else time_text(at)
-                rows.append(
-                    {"arm": arm, "expert": expert, "image": image, "kind": kind, "at": when, "treatment": treatment}
-                )
+            found.sort(key=lambda row: (row[2] is None, row[2] or 0, row[:2]))
+            rows += [_row(arm, expert, row) for row in found]
     return rows
 
 
 Row = tuple[str, str, int | None, str]
 
 
+def _row(arm: str, expert: str, row: Row) -> dict[str, Any]:
+    image, kind, at, treatment = row
+    when = None if at is None else time_text(at)
+    return {"arm": arm, "expert": expert, "image": image, "kind": kind, "at": when, "treatment": treatment}
+
+
 def _of_log(work: Work) -> Iterator[Row]:
     """What is wrong with single lines."""
+    for text in work.export.unread:
+        yield "", UNREAD, None, f"left out: {text}"
     if work.guessed:
         yield "", "user guessed", None, f"no user Participant_{work.expert}; the log's most frequent user, {work.user}"
     last: dict[str, int] = {}
