@@ -26,6 +26,8 @@ UNREAD = "unreadable line"
 LATE = "action after the last log line"
 
 Seconds = dict[str, float]
+# Image, kind, when (microseconds), treatment.
+Row = tuple[str, str, int | None, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +126,6 @@ def anomalies_of(study: Study) -> list[dict[str, Any]]:
     return rows
 
 
-Row = tuple[str, str, int | None, str]
-
-
 def _row(arm: str, expert: str, row: Row) -> dict[str, Any]:
     image, kind, at, treatment = row
     when = None if at is None else time_text(at)
@@ -143,7 +142,8 @@ def _of_log(work: Work) -> Iterator[Row]:
     for line in work.export.log:
         if line.user.casefold() != work.user.casefold():
             yield line.image, "other user", line.t, f"line of {line.user}; left out of every rule"
-        elif line.t > last.get(line.image, line.t):
+            continue
+        if line.t > last.get(line.image, line.t):
             yield line.image, "not newest first", line.t, "the clock or the file jumped; sorted by time"
         last[line.image] = line.t
 
