@@ -216,7 +216,7 @@ def test_everything_odd_is_listed_once_with_its_treatment(tmp_path: Path) -> Non
 
 
 def test_zero_times_are_listed_per_rule(tmp_path: Path) -> None:
-    study = Draft(manual={"1": [log("a", 0, 1), log("b", 200, 1), log("b", 200, 2)]}).read(tmp_path)
+    study = Draft(manual={"1": [log("b", 200, 2), log("b", 200, 1), log("a", 0, 1)]}).read(tmp_path)
     zero = [row["treatment"].split(":")[0] for row in anomalies_of(study) if row["kind"] == "zero time"]
     expected = ["pairs", "timeline_cap60", "timeline_cap60", "timeline_cap100", "timeline_cap100", "timeline_cap300"]
     assert sorted(zero) == sorted(expected)
