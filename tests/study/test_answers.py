@@ -128,7 +128,8 @@ def test_unopened_images_are_left_out_on_both_sides_and_listed(tmp_path: Path) -
 
 def test_harm_is_done_to_right_suggestions_only(tmp_path: Path) -> None:
     places = {
-        name: (40.0 * n, 0.0, 40.0 * n + 20, 20.0) for n, name in enumerate("keep drop redo swap wrong move".split())
+        name: (40.0 * n, 0.0, 40.0 * n + 20, 20.0)
+        for n, name in enumerate(["keep", "drop", "redo", "swap", "wrong", "move"])
     }
     suggested = [box("a", "2" if name == "wrong" else "1", corners, uuid=name) for name, corners in places.items()]
     draft = Draft()
