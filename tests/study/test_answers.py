@@ -127,10 +127,8 @@ def test_unopened_images_are_left_out_on_both_sides_and_listed(tmp_path: Path) -
 
 
 def test_harm_is_done_to_right_suggestions_only(tmp_path: Path) -> None:
-    places = {
-        name: (40.0 * n, 0.0, 40.0 * n + 20, 20.0)
-        for n, name in enumerate(["keep", "drop", "redo", "swap", "wrong", "move"])
-    }
+    names = ["keep", "drop", "redo", "swap", "wrong", "move"]
+    places = {name: (40.0 * n, 0.0, 40.0 * n + 20, 20.0) for n, name in enumerate(names)}
     suggested = [box("a", "2" if name == "wrong" else "1", corners, uuid=name) for name, corners in places.items()]
     draft = Draft()
     draft.truth["ground_truth"] = [box("a", "1", corners, uuid=f"t {name}") for name, corners in places.items()]
