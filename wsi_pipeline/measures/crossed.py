@@ -175,10 +175,12 @@ def _reml(cells: _Cells, *, fixed: bool) -> tuple[float, float, float]:
     def value(roots: Floats) -> float:
         return criterion.rest(0.0 if fixed else roots[0] ** 2, roots[-1] ** 2)[0]
 
-    # Square roots, since the criterion is smooth in them down to zero, where estimates often lie.
-    starts = [(0.5,), (3.0,)] if fixed else [(0.5, 0.5), (0.1, 2.0), (2.0, 0.1)]
+    # Square roots, since the criterion is smooth in them down to zero, where estimates often lie. Nelder-Mead, since
+    # two unknowns need no gradient, and threads of a linear algebra library cost more than they are worth here.
+    starts = [(0.5,), (3.0,)] if fixed else [(0.3, 1.5), (1.5, 0.3)]
     bounds = [(0.0, 1e3)] * len(starts[0])
-    fits = [minimize(value, np.array(start), method="L-BFGS-B", bounds=bounds, tol=1e-12) for start in starts]
+    options = {"xatol": 1e-6, "fatol": 1e-9}
+    fits = [minimize(value, np.array(start), method="Nelder-Mead", bounds=bounds, options=options) for start in starts]
     roots = min(fits, key=lambda fit: float(fit.fun)).x
     r, s = (0.0 if fixed else float(roots[0] ** 2)), float(roots[-1] ** 2)
     rest = criterion.rest(r, s)[1] * scale**2
