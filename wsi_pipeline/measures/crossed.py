@@ -179,15 +179,17 @@ def _reml(cells: _Cells, *, fixed: bool) -> tuple[float, float, float]:
         found = np.exp(np.clip(logs, *_LOG_RANGE))
         return 0.0 if fixed else float(found[0]), float(found[-1])
 
+    def value(logs: Floats) -> float:
+        return criterion.rest(*ratios(logs))[0]
+
     # Nelder-Mead, since two unknowns need no gradient, and the threads of a linear algebra library cost more than they
     # are worth here. Logarithms, since at a bound its simplex would collapse and never come back.
     fits = []
-    for start in ([-1.0], [3.0]) if fixed else ([-2.0, 1.0], [1.0, -2.0]):
-        simplex = np.array(start) + np.vstack([np.zeros(len(start)), 1.5 * np.eye(len(start))])
+    for start in ((-1.0,), (3.0,)) if fixed else ((-2.0, 1.0), (1.0, -2.0)):
+        begin = np.array(start, dtype=float)
+        simplex = begin + np.vstack([np.zeros(len(begin)), 1.5 * np.eye(len(begin))])
         options: Any = {"initial_simplex": simplex, "xatol": 1e-5, "fatol": 1e-9}
-        fits.append(
-            minimize(lambda x: criterion.rest(*ratios(x))[0], np.array(start), method="Nelder-Mead", options=options)
-        )
+        fits.append(minimize(value, begin, method="Nelder-Mead", bounds=None, tol=None, options=options))
     r, s = ratios(min(fits, key=lambda fit: float(fit.fun)).x)
     rest = criterion.rest(r, s)[1] * scale**2
     return (np.nan if fixed else r * rest), s * rest, rest
