@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from benchmarks.study.answers import all_harmed, all_quality, not_opened
 from benchmarks.study.layout import ARMS, Study
@@ -60,11 +60,20 @@ def show(found: dict[str, Any], console: Console) -> None:
 
 
 def _times(found: dict[str, Any]) -> Table:
-    table = Table("rule", "manual h", "assisted h", "ratio", "95 %", "ratio of totals", "pairs", "dropped")
+    table = Table(
+        Column("rule", no_wrap=True, min_width=15),
+        "manual h",
+        "assisted h",
+        "ratio",
+        "95 %",
+        "ratio of totals",
+        "pairs",
+        "dropped",
+    )
     table.title = "Assisted time over manual time"
     for rule, row in found["saving"].items():
         if not row["pairs"]:
-            table.add_row(rule, "–", "–", "–", row["interval_note"], "–", "0", str(row["dropped"]))
+            table.add_row(rule, "–", "–", "–", "–", "–", "0", str(row["dropped"]))
             continue
         hours = [f"{row['total_seconds'][arm] / 3600:.2f}" for arm in ARMS]
         interval = "–" if row["ci95"] is None else "{:.2f} to {:.2f}".format(*row["ci95"])

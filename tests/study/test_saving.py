@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ def visits(expert: str, begin: float, **lengths: float) -> list[str]:
     return lines[::-1]
 
 
-def saving(study: Study, rule: str = "pairs") -> dict[str, object]:
+def saving(study: Study, rule: str = "pairs") -> dict[str, Any]:
     return all_saving(study, all_seconds(study))[rule]
 
 
@@ -73,8 +74,8 @@ def test_five_experts_have_an_interval_over_experts(tmp_path: Path) -> None:
     assisted = {str(n): visits(str(n), WEEK, a=10 * f, b=33 * f, c=18 * f) for n, f in enumerate(factors)}
     found = saving(Draft(manual=manual, assisted=assisted).read(tmp_path))
     assert found["ratio"] == pytest.approx(math.exp(sum(map(math.log, [*factors * 3, *[1.1] * 5, *[0.9] * 5])) / 15))
-    low, high = found["ci95"]  # type: ignore[misc]
-    assert low * high == pytest.approx(found["ratio"] ** 2)  # type: ignore[operator]
+    low, high = found["ci95"]
+    assert low * high == pytest.approx(found["ratio"] ** 2)
     # Experts differ most: little more than the t interval of their own means.
     assert 0.35 < low < 0.46
     assert "4 degrees of freedom" in str(found["interval_note"])
@@ -123,7 +124,10 @@ def test_the_command_prints_one_json_value(tmp_path: Path) -> None:
     assert found["not_opened"] == {"manual": {"1": []}, "assisted": {"1": []}}
 
 
-def test_the_command_prints_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_tables(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "130")
     assert main([str(draft().write(tmp_path / "study"))]) == 0
     shown = capsys.readouterr().out
     for text in ("timeline_cap300", LABEL, "untouched", "Planted errors, changed: 1 listed, 1 effective"):
