@@ -88,8 +88,8 @@ def test_planted_classes_by_uuid_and_polygons(study: Study, found: dict[str, Any
     """The same counts from raw lines: the suggestion is the one whose polygon overlaps most."""
 
     def shape(row: list[str]) -> shapely.Polygon:
-        numbers = dict(re.findall(r'"(\w\d)": "(-?\d+)"', row[2]))
-        return shapely.box(*(int(numbers[key]) for key in ("x1", "y1", "x2", "y2")))
+        numbers = {key: float(value) for key, value in re.findall(r'"(\w\d)": "(-?\d+)"', row[2])}
+        return shapely.box(numbers["x1"], numbers["y1"], numbers["x2"], numbers["y2"])
 
     truth = study.folder / "SecondRound" / "truth"
     suggested = rows(truth / "unchanged_submission_19.txt")
@@ -102,7 +102,7 @@ def test_planted_classes_by_uuid_and_polygons(study: Study, found: dict[str, Any
     planted = found["planted"]["changed"]
     assert (planted["listed"], planted["effective"]) == (77, len(effective)) == (77, 70)
     for expert, work in study.work["assisted"].items():
-        answers = Counter()  # type: ignore[var-annotated]
+        answers: Counter[str] = Counter()
         for row in rows(work.export.path):
             if row[7] in effective and row[8] == "False":
                 true, wrong = effective[row[7]]
