@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from benchmarks.study.layout import ARMS, Box, Item, Study, Work, live
+from benchmarks.study.layout import ARMS, Box, Item, Study, live
 
 MIN_IOU = 0.5
 
@@ -141,20 +141,20 @@ def all_harmed(study: Study) -> dict[str, dict[str, Any]]:
     result = {}
     for expert in (e for e in study.experts if e in study.work["assisted"]):
         work = study.work["assisted"][expert]
-        opened = work.opened
+        opened, answers = work.opened, by_image(work.live)
         here = [(suggestion, true) for suggestion, true in right if suggestion.image in opened]
-        fates = [fate for suggestion, true in here if (fate := harm(work, suggestion, true)) is not None]
+        fates = [fate for suggestion, true in here if (fate := harm(suggestion, true, answers[true.image]))]
         counts = {fate: fates.count(fate) for fate in ("deleted", "reclassified", "moved")}
         harmed = counts["deleted"] + counts["reclassified"]
         result[expert] = {"right": len(here), "harmed": harmed, "rate": _share(harmed, len(here))} | counts
     return result
 
 
-def harm(work: Work, suggestion: Item, true: Item) -> str | None:
-    """What the expert did to a right suggestion: deleted, reclassified, moved; None if it is still right."""
-    mine = next((item for item in work.live if item.uuid == suggestion.uuid), None)
+def harm(suggestion: Item, true: Item, answers: Sequence[Item]) -> str | None:
+    """What became of a right suggestion among the live answers on its image; None if it is still right."""
+    mine = next((item for item in answers if item.uuid == suggestion.uuid), None)
     if mine is not None and mine.label != true.label:
         return "reclassified"
-    if any(item.label == true.label for item in at_place(true, work.live)):
+    if any(item.label == true.label for item in at_place(true, answers)):
         return None
     return "deleted" if mine is None else "moved"

@@ -27,8 +27,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from benchmarks.study.answers import MIN_IOU, at_place, ious
-from benchmarks.study.layout import Item, Study, Work, live
+from benchmarks.study.answers import MIN_IOU, at_place, by_image, ious
+from benchmarks.study.layout import Item, Study, live
 
 Outcome = Literal["caught", "missed", "changed_wrongly", "never_opened"]
 OUTCOMES: tuple[Outcome, ...] = ("caught", "missed", "changed_wrongly", "never_opened")
@@ -50,12 +50,12 @@ class Planted:
 
 def effective_of(study: Study, kind: str) -> list[Planted]:
     """The listed objects of a kind that really are errors among the suggestions."""
-    suggestions, truth = live(study.suggestions), live(study.truth)
-    by_uuid = {item.uuid: item for item in suggestions}
+    suggestions, truth = by_image(live(study.suggestions)), by_image(live(study.truth))
+    by_uuid = {item.uuid: item for items in suggestions.values() for item in items}
     fate = {item.uuid: item.deleted for item in study.truth}
     found = []
     for item in (item for item in study.planted[kind] if item.box is not None):
-        there = at_place(item, suggestions)
+        there = at_place(item, suggestions[item.image])
         alive = not fate.get(item.uuid, item.deleted) and not item.deleted
         if kind.startswith("changed"):
             if alive and there and there[0].label != item.label:
@@ -65,14 +65,13 @@ def effective_of(study: Study, kind: str) -> list[Planted]:
                 found.append(Planted(item, None, "deleted"))
         else:
             extra = by_uuid.get(item.uuid) or next(iter(there), None)
-            if extra is not None and not at_place(extra, truth):
+            if extra is not None and not at_place(extra, truth[extra.image]):
                 found.append(Planted(item, extra, "extra"))
     return found
 
 
-def outcome(planted: Planted, work: Work, truth: Sequence[Item]) -> Outcome:
-    """What the expert made of an effective planted error, on an image that the expert opened."""
-    answers = work.live
+def outcome(planted: Planted, answers: Sequence[Item], truth: Sequence[Item]) -> Outcome:
+    """What became of an effective planted error, from the live answers and the live truth on its image."""
     if planted.suggestion is None:
         labels = {item.label for item in at_place(planted.listed, answers)}
         return "caught" if planted.listed.label in labels else "changed_wrongly" if labels else "missed"
@@ -91,24 +90,26 @@ def outcome(planted: Planted, work: Work, truth: Sequence[Item]) -> Outcome:
     return "missed" if mine.label == planted.suggestion.label else "changed_wrongly"
 
 
-def right_from_scratch(planted: Planted, work: Work) -> bool:
-    """Whether the expert was right at the same place in the manual round."""
-    there = at_place(planted.place, work.live)
+def right_from_scratch(planted: Planted, answers: Sequence[Item]) -> bool:
+    """Whether the live answers of the manual round on the image were right at the same place."""
+    there = at_place(planted.place, answers)
     return not there if planted.kind == "extra" else any(item.label == planted.listed.label for item in there)
 
 
 def all_planted(study: Study) -> dict[str, Any]:
     """`planted[kind]`: listed, effective, outcomes per expert and in total, and the first round at the same places."""
-    truth = live(study.truth)
+    truth = by_image(live(study.truth))
     result = {}
     for kind, listed in study.planted.items():
         effective = effective_of(study, kind)
         per_expert = {}
         for expert in (e for e in study.experts if e in study.work["assisted"]):
             work = study.work["assisted"][expert]
-            opened, counts = work.opened, Counter[Outcome]()
+            opened, answers, counts = work.opened, by_image(work.live), Counter[Outcome]()
             for error in effective:
-                counts[outcome(error, work, truth) if error.listed.image in opened else "never_opened"] += 1
+                image = error.listed.image
+                seen = image in opened
+                counts[outcome(error, answers[image], truth[image]) if seen else "never_opened"] += 1
             per_expert[expert] = {name: counts[name] for name in OUTCOMES}
         total = {name: sum(counts[name] for counts in per_expert.values()) for name in OUTCOMES}
         result[kind] = {
@@ -127,9 +128,9 @@ def first_round(study: Study, effective: Sequence[Planted]) -> dict[str, Any]:
     per_expert: dict[str, dict[str, Any]] = {}
     for expert in (e for e in study.experts if e in study.work["manual"]):
         work = study.work["manual"][expert]
-        opened = work.opened
+        opened, answers = work.opened, by_image(work.live)
         here = [error for error in effective if error.listed.image in opened]
-        right = sum(right_from_scratch(error, work) for error in here)
+        right = sum(right_from_scratch(error, answers[error.listed.image]) for error in here)
         never = len(effective) - len(here)
         per_expert[expert] = {"right": right, "n": len(here), "rate": _share(right, len(here)), "never_opened": never}
     right, n = (sum(counts[name] for counts in per_expert.values()) for name in ("right", "n"))
