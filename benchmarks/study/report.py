@@ -87,7 +87,16 @@ def _times(found: dict[str, Any]) -> Table:
 
 
 def _answers(found: dict[str, Any]) -> Table:
-    table = Table("expert", "arm", "precision", "recall", "F1", "F1 with class", "right ones harmed", "never opened")
+    table = Table(
+        "expert",
+        Column("arm", min_width=11),
+        "precision",
+        "recall",
+        "F1",
+        "F1 with class",
+        "right ones harmed",
+        "never opened",
+    )
     table.title = "Answers against the truth, one to one at IoU 0.5"
     keys = ("precision", "recall", "f1", "f1_class")
     for expert in found["experts"]:
