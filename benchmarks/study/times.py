@@ -27,7 +27,7 @@ LATE = "action after the last log line"
 
 Seconds = dict[str, float]
 # Image, kind, when (microseconds), treatment.
-Row = tuple[str, str, int | None, str]
+Row = tuple[str, str, float | None, str]
 
 
 @dataclass(frozen=True, slots=True)
