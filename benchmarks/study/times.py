@@ -128,7 +128,7 @@ def anomalies_of(study: Study) -> list[dict[str, Any]]:
 
 def _row(arm: str, expert: str, row: Row) -> dict[str, Any]:
     image, kind, at, treatment = row
-    when = None if at is None else time_text(at)
+    when = None if at is None else time_text(round(at))
     return {"arm": arm, "expert": expert, "image": image, "kind": kind, "at": when, "treatment": treatment}
 
 
