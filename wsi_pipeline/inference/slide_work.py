@@ -18,7 +18,6 @@ from wsi_pipeline.inference.blocks import cells_of, strip_order
 from wsi_pipeline.inference.store import BlockState, MapInfo, PredictionStore
 from wsi_pipeline.inference.work import BlockSpec, RunOutcome, Seconds
 from wsi_pipeline.models import ModelCard
-from wsi_pipeline.tiling import cell_side
 
 Block = tuple[int, int]
 """Row and column."""
@@ -156,7 +155,7 @@ class SlideWork:
         StoreError
             See `PredictionStore.open_or_create`.
         """
-        cell = cell_side(card.stride)
+        cell = card.cell
         cells = np.asarray(job.tissue.cells(cell, job.downsample, job.size), bool)
         store = PredictionStore.open_or_create(job.store, map_info(job, card, block, cells))
         per_block = store.block * card.output_downsample // cell

@@ -190,8 +190,9 @@ class _Worker:
 
     def _read(self, block: BlockSpec) -> _Pixels:
         grid = self._store.grid
-        stride = self._segmenter.card.stride
-        edge = tuple(-(-side * self._factor // stride) * stride for side in (grid.width, grid.height))
+        card = self._segmenter.card
+        step = card.cell if card.fixed_window else card.stride
+        edge = tuple(-(-side * self._factor // step) * step for side in (grid.width, grid.height))
         with _clocked(self._seconds, "read"):
             pixels = _Pixels(
                 plan_block(

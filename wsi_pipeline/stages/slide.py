@@ -34,7 +34,7 @@ from wsi_pipeline.slides import TissueMask, find_tissue, open_slide, working_dow
 from wsi_pipeline.slides.overview import write_overview
 from wsi_pipeline.stages.state import digest
 from wsi_pipeline.stages.strange import strange_tiles
-from wsi_pipeline.tiling import Bounds, cell_side
+from wsi_pipeline.tiling import Bounds
 
 logger = logging.getLogger(__name__)
 
@@ -280,7 +280,7 @@ def forget_other_maps(folder: SlideDir, prepared: PreparedSlide, card: ModelCard
         return
     try:
         info = PredictionStore.open(folder.prediction).info
-        cells = prepared.tissue.cells(cell_side(card.stride), prepared.downsample, prepared.size)
+        cells = prepared.tissue.cells(card.cell, prepared.downsample, prepared.size)
         wanted = map_info(prepared.job(folder), card, info.block * card.output_downsample, cells)
         same = not info.differences(wanted)
     except StoreError:
