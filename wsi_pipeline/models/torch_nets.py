@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.models.card import ModelCard
+from wsi_pipeline.models.shapes import check_given, check_sides, trial_side
 
 _LOADING: Final = threading.Lock()
 _WEIGHTS_ONLY: Final = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
@@ -111,54 +112,21 @@ def _exported(card: ModelCard, weights: Path, device: str) -> LoadedNet:
         from torch.export.passes import move_to_device_pass
 
         program = move_to_device_pass(program, device)
-    taken = _taken(program, card, weights)
-    batch, height, width = (side if isinstance(side, int) else None for side in (taken[0], taken[2], taken[3]))
-    if {height, width} != {None}:
-        check_fixed(card, weights, height, width)
-    if batch not in (None, 1):
-        raise ModelError(f"{weights}: it takes {batch} images at a time; export it for one, or for any number")
-    return LoadedNet(program.module(), card, one_by_one=batch == 1)
+    return LoadedNet(program.module(), card, one_by_one=check_sides(card, weights, _taken(program)))
 
 
-def _taken(program: torch.export.ExportedProgram, card: ModelCard, weights: Path) -> tuple[Any, ...]:
+def _taken(program: torch.export.ExportedProgram) -> list[int | None]:
+    """Shape that the program takes, None for a length that is left open; empty where it is not one tensor."""
     inputs = program.graph_signature.user_inputs
     shapes = [node.meta["val"].shape for node in program.graph.nodes if node.name in inputs and "val" in node.meta]
-    if len(shapes) != 1 or len(shapes[0]) != 4:
-        raise ModelError(f"{weights}: the program must take one tensor of images (N, 3, H, W)")
-    return tuple(shapes[0])
-
-
-def check_fixed(card: ModelCard, weights: Path, height: int | None, width: int | None) -> None:
-    """Raise `ModelError` unless the card's windows have the only size that a network takes."""
-    if not (card.fixed_window and card.window == height == width):
-        raise ModelError(
-            f"{weights}: the network takes images of {width or 'any'} x {height or 'any'} px only; write "
-            f'"window": {height or width}, "fixed_window": true and a "halo" into the card, or export it for any size'
-        )
+    return [side if isinstance(side, int) else None for side in shapes[0]] if len(shapes) == 1 else []
 
 
 def _try(card: ModelCard, net: nn.Module, weights: Path, device: str) -> None:
     side = trial_side(card)
     with torch.inference_mode():
         found = net(torch.zeros(1, 3, side, side, device=device))
-    check_shape(card, weights, tuple(found.shape), side)
-
-
-def trial_side(card: ModelCard) -> int:
-    """Side of an image that the model must take, in pixels."""
-    return card.window if card.fixed_window else -(-64 // card.stride) * card.stride
-
-
-def check_shape(card: ModelCard, weights: Path, shape: tuple[int, ...], side: int) -> None:
-    """Raise `ModelError` unless an image of `side` gave (1, classes, side / output_downsample, the same)."""
-    h = side // card.output_downsample
-    wanted = (1, len(card.classes), h, h)
-    if shape != wanted:
-        names = ", ".join(spec.name for spec in card.classes)
-        raise ModelError(
-            f"{weights}: the network gives {shape} for an image of {side} px, the card asks for {wanted} "
-            f"(classes {names}; output_downsample {card.output_downsample})"
-        )
+    check_given(card, weights, found.shape, side)
 
 
 def _first(found: Any) -> Tensor:
