@@ -72,10 +72,14 @@ def _card_of(path: str) -> ModelCard:
     return _card(path, _make(path, "cpu", None))
 
 
-def load_entry(path: str, device: str = "cpu", threads: int | None = None) -> EntryPointSegmenter:
-    """What the factory makes, as a `Segmenter`; raises as `entry_card`."""
+def load_entry(path: str, card: ModelCard, device: str = "cpu", threads: int | None = None) -> EntryPointSegmenter:
+    """What the factory makes, as a `Segmenter` with the card that `entry_card` gave; raises as that."""
     made = _make(path, device, threads)
-    return EntryPointSegmenter(_card(path, made), made, device)
+    if _card(path, made).sha256 != card.sha256:
+        raise ModelError(
+            f"model {path}: the factory gave another card than before; it must give the same one each time"
+        )
+    return EntryPointSegmenter(card, made, device)
 
 
 def _make(path: str, device: str, threads: int | None) -> Any:

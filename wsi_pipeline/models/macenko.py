@@ -186,4 +186,6 @@ def check_channels(channels: tuple[str, ...]) -> None:
     """Raise `ModelError` unless these are three of `CHANNELS`."""
     wrong = [name for name in channels if name not in CHANNELS]
     if wrong or len(channels) != 3:
-        raise ModelError(f"macenko: channels must be three of {', '.join(CHANNELS)}, not {', '.join(map(str, channels))}")
+        raise ModelError(
+            f"macenko: channels must be three of {', '.join(CHANNELS)}, not {', '.join(map(str, channels))}"
+        )

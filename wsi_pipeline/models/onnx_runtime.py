@@ -65,7 +65,9 @@ def load_onnx(card: ModelCard, weights: Path, way: Way, threads: int | None) -> 
     ModelError
         The file does not load, or takes something else than images.
     """
-    opened = _openvino(card, weights, threads) if way.runtime == "openvino" else _onnxruntime(card, weights, way, threads)
+    opened = (
+        _openvino(card, weights, threads) if way.runtime == "openvino" else _onnxruntime(card, weights, way, threads)
+    )
     side = trial_side(card)
     check_given(card, weights, opened(np.zeros((1, 3, side, side), np.float32)).shape, side)
     return NetSegmenter(card, opened, runtime=way.runtime, device=way.device, precision=way.precision)

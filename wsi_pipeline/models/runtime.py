@@ -155,15 +155,25 @@ def _fast(precision: str) -> bool:
 
 
 def choose(
-    card: ModelCard, open_way: Opener, *, device: str, runtime: str, precision: str, threads: int | None, refresh: bool
+    card: ModelCard,
+    open_way: Opener,
+    candidates: Sequence[Way],
+    *,
+    wish: tuple[str, str],
+    threads: int | None,
+    refresh: bool,
 ) -> RuntimeChoice:
-    """The fastest way of `ways` whose map agrees with torch in fp32; see `load.choose_runtime`."""
-    device = resolve_device(device)
+    """The fastest of the ways whose map agrees with the reference in fp32; see `load.choose_runtime`.
+
+    Parameters
+    ----------
+    wish
+        Runtime and precision that were asked for.
+    """
     threads = threads or available_cores()
-    candidates = ways(device, runtime, precision)
     if len(candidates) == 1:
         only = candidates[0]
-        asked = "as asked" if "auto" not in (runtime, precision) else "the only way to run here"
+        asked = "as asked" if "auto" not in wish else "the only way to run here"
         return RuntimeChoice(only.runtime, only.device, only.precision, threads, f"{only}: {asked}")
     kept = _choice_file(card, candidates, threads)
     known = None if refresh else _read_choice(kept)
@@ -178,7 +188,7 @@ def choose(
 
 
 def _choice_file(card: ModelCard, candidates: Sequence[Way], threads: int) -> Path:
-    versions = [installed(name) for name in ("torch", "openvino", "wsi-pipeline")]
+    versions = [installed(name) for name in ("torch", "openvino", "onnxruntime", "wsi-pipeline")]
     key = [cpu_name(), available_cores(), threads, card.model_id, card.sha256, card.temperature, versions]
     text = json.dumps([*key, [asdict(way) for way in candidates]], sort_keys=True)
     return cache_dir() / "runtime" / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
@@ -196,7 +206,9 @@ def _read_choice(path: Path) -> RuntimeChoice | None:
 
 def _measure_all(card: ModelCard, candidates: Sequence[Way], open_way: Opener, threads: int) -> list[Measurement]:
     images = probe(card)
-    reference = open_way(Way("torch", "cpu", "fp32"), threads).predict(images).probability
+    # ONNX models run without torch: what their first runtime gives is the reference.
+    first = candidates[0].runtime if card.architecture == "onnx" else "torch"
+    reference = open_way(Way(first, "cpu", "fp32"), threads).predict(images).probability
     found = []
     for way in candidates:
         try:

@@ -19,7 +19,10 @@ from torch.nn import functional
 
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.models.card import ModelCard
+from wsi_pipeline.models.net_segmenter import Floats, NetSegmenter
+from wsi_pipeline.models.segmenter import Segmenter
 from wsi_pipeline.models.shapes import check_given, check_sides, trial_side
+from wsi_pipeline.models.torch_runtime import TorchSegmenter
 
 _LOADING: Final = threading.Lock()
 _WEIGHTS_ONLY: Final = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
@@ -81,6 +84,24 @@ class PatchNet(nn.Module):
         if found.ndim == 1:
             found = found[:, None]
         return found.reshape(count, rows, columns, -1).permute(0, 3, 1, 2)
+
+
+def open_net(
+    card: ModelCard, weights: Path, *, device: str = "cpu", precision: str = "fp32", threads: int | None = None
+) -> Segmenter:
+    """The network of `weights` as a `Segmenter`; parameters as `TorchSegmenter`, errors as `load_net`."""
+    net = load_net(card, weights, device)
+    if card.preprocessing == "none":
+        return TorchSegmenter(card, net, device=device, precision=precision, threads=threads)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    plain = card.model_copy(update={"output": "logits"})  # `LoadedNet` gives logits whatever the file gives
+
+    def run(x: Floats) -> Floats:
+        with torch.inference_mode():
+            return net(torch.from_numpy(x).to(device)).cpu().numpy()
+
+    return NetSegmenter(plain, run, runtime="torch", device=device)
 
 
 def load_net(card: ModelCard, weights: Path, device: str) -> LoadedNet:
@@ -172,4 +193,6 @@ def _told(card: ModelCard, weights: Path) -> Iterator[None]:
         raise ModelError(f"{weights}: the GPU's memory does not hold the model; use `model.device: cpu`") from error
     except (RuntimeError, ValueError, TypeError, KeyError, AssertionError, OSError) as error:
         lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-        raise ModelError(f"{weights}: torch cannot use it as {card.architecture} ({lines[-1].strip()[:200]})") from error
+        raise ModelError(
+            f"{weights}: torch cannot use it as {card.architecture} ({lines[-1].strip()[:200]})"
+        ) from error
