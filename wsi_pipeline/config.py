@@ -51,7 +51,8 @@ class Cohort(Section):
 class Model(Section):
     """Which model, and how it runs.
 
-    `path` is a model folder (`card.json` + weights) or `baseline:stain-density`.
+    `path` is a model folder (`card.json` + weights, or WSInfer's), a function `package.module:factory`, or
+    `baseline:stain-density`.
     """
 
     path: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from wsi_pipeline.errors import ModelError, StoreError
@@ -22,8 +23,8 @@ from wsi_pipeline.models.wsinfer import CONFIG_NAME, is_wsinfer, wsinfer_card
 _log = logging.getLogger(__name__)
 
 KNOWN = (
-    f"a folder with {CARD_NAME} and the weights that it names (safetensors, TorchScript, torch.export or ONNX), a model "
-    f"folder of WSInfer ({CONFIG_NAME}), a function `package.module:factory`, or `baseline:stain-density`"
+    f"a folder with {CARD_NAME} and the weights that it names (safetensors, TorchScript, torch.export, ONNX), "
+    f"a model folder of WSInfer ({CONFIG_NAME}), a function `package.module:factory`, or `baseline:stain-density`"
 )
 _WEIGHTS = {".safetensors", ".onnx", ".pt2", *PICKLED}
 
@@ -168,8 +169,16 @@ def choose_runtime(
     def open_way(way: Way, threads: int) -> Segmenter:
         return _open(card, str(path), way, threads)
 
-    candidates = _ways(card, resolve_device(device), runtime, precision)
-    return choose(card, open_way, candidates, threads=threads, wish=(runtime, precision), refresh=refresh)
+    return choose(
+        card,
+        open_way,
+        device=device,
+        runtime=runtime,
+        precision=precision,
+        threads=threads,
+        refresh=refresh,
+        find_ways=partial(_ways, card),
+    )
 
 
 def load_segmenter(

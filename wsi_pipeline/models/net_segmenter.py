@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +54,8 @@ class NetSegmenter:
         self.device = device
         self.precision = precision
         self._net = net
-        self._channels: Net = _unmixer(card, stains) if card.preprocessing == "macenko" else _Colours(card)
+        channels: Unmixer | _Colours = _unmixer(card, stains) if card.preprocessing == "macenko" else _Colours(card)
+        self._channels = channels
 
     def for_stains(self, stains: Stains) -> NetSegmenter:
         """See `StainAware`."""
@@ -74,7 +75,7 @@ class NetSegmenter:
         return to_maps(found, self.card)
 
 
-def _unmixer(card: ModelCard, stains: Stains) -> Any:
+def _unmixer(card: ModelCard, stains: Stains) -> Unmixer:
     args = card.architecture_args
     return Unmixer(stains, tuple(args.get("channels", CHANNELS)), inverted=bool(args.get("inverted", False)))
 
@@ -85,7 +86,7 @@ class _Colours:
     def __init__(self, card: ModelCard) -> None:
         values = np.arange(256, dtype=np.float32) / 255
         mean, std = (np.array(triple, np.float32)[:, None] for triple in (card.mean, card.std))
-        self._tables: Floats = (values - mean) / std
+        self._tables: Floats = np.asarray((values - mean) / std, np.float32)
 
     def __call__(self, images: NDArray[np.uint8]) -> Floats:
         planes = [table[images[..., colour]] for colour, table in enumerate(self._tables)]

@@ -94,7 +94,7 @@ def _onnxruntime(card: ModelCard, weights: Path, way: Way, threads: int | None) 
         providers.insert(0, ("CUDAExecutionProvider", {"device_id": number}))
     try:
         session = onnxruntime.InferenceSession(str(weights), options, providers=providers)
-    except Exception as error:  # noqa: BLE001  ONNX Runtime raises classes of its own, with no common base
+    except Exception as error:
         raise _refused(weights, "ONNX Runtime", error) from error
     inputs = session.get_inputs()
     if len(inputs) != 1 or inputs[0].type != "tensor(float)":
@@ -107,7 +107,7 @@ def _onnxruntime(card: ModelCard, weights: Path, way: Way, threads: int | None) 
     def run(x: Floats) -> Floats:
         try:
             return np.asarray(session.run([output], {name: x})[0], np.float32)
-        except Exception as error:  # noqa: BLE001  as above
+        except Exception as error:
             raise _refused(weights, "ONNX Runtime", error) from error
 
     return _singly(run) if one_by_one else run

@@ -157,23 +157,24 @@ def _fast(precision: str) -> bool:
 def choose(
     card: ModelCard,
     open_way: Opener,
-    candidates: Sequence[Way],
     *,
-    wish: tuple[str, str],
+    device: str,
+    runtime: str,
+    precision: str,
     threads: int | None,
     refresh: bool,
+    find_ways: Callable[[str, str, str], Sequence[Way]] = ways,
 ) -> RuntimeChoice:
-    """The fastest of the ways whose map agrees with the reference in fp32; see `load.choose_runtime`.
+    """The fastest way of `find_ways` whose map agrees with torch in fp32; see `load.choose_runtime`.
 
-    Parameters
-    ----------
-    wish
-        Runtime and precision that were asked for.
+    ONNX models run without torch: what their first way gives is the reference.
     """
+    device = resolve_device(device)
     threads = threads or available_cores()
+    candidates = find_ways(device, runtime, precision)
     if len(candidates) == 1:
         only = candidates[0]
-        asked = "as asked" if "auto" not in wish else "the only way to run here"
+        asked = "as asked" if "auto" not in (runtime, precision) else "the only way to run here"
         return RuntimeChoice(only.runtime, only.device, only.precision, threads, f"{only}: {asked}")
     kept = _choice_file(card, candidates, threads)
     known = None if refresh else _read_choice(kept)
@@ -206,7 +207,6 @@ def _read_choice(path: Path) -> RuntimeChoice | None:
 
 def _measure_all(card: ModelCard, candidates: Sequence[Way], open_way: Opener, threads: int) -> list[Measurement]:
     images = probe(card)
-    # ONNX models run without torch: what their first runtime gives is the reference.
     first = candidates[0].runtime if card.architecture == "onnx" else "torch"
     reference = open_way(Way(first, "cpu", "fp32"), threads).predict(images).probability
     found = []

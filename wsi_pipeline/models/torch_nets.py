@@ -99,7 +99,8 @@ def open_net(
 
     def run(x: Floats) -> Floats:
         with torch.inference_mode():
-            return net(torch.from_numpy(x).to(device)).cpu().numpy()
+            found: Floats = net(torch.from_numpy(x).to(device)).cpu().numpy()
+            return found
 
     return NetSegmenter(plain, run, runtime="torch", device=device)
 
