@@ -181,6 +181,7 @@ class Round:
             cell=means.card.cell,
             window=means.window,
             blocks=blocks,
+            stains=work.store.info.stains,
         )
         key = f"predict-blocks-{uuid.uuid4().hex}"
         future = self._client.submit(run_blocks, run, key=key, pure=False, resources=self._resources)

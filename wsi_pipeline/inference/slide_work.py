@@ -18,6 +18,7 @@ from wsi_pipeline.inference.blocks import cells_of, strip_order
 from wsi_pipeline.inference.store import BlockState, MapInfo, PredictionStore
 from wsi_pipeline.inference.work import BlockSpec, RunOutcome, Seconds
 from wsi_pipeline.models import ModelCard
+from wsi_pipeline.models.macenko import Stains
 
 Block = tuple[int, int]
 """Row and column."""
@@ -52,6 +53,8 @@ class SlideJob:
         Level-0 px to a pixel of the working level.
     tissue
         Outside of its cells nothing is read and the map is 0.
+    stains
+        Of the slide, for models whose card asks for them.
     """
 
     ref: SlideRef
@@ -60,6 +63,7 @@ class SlideJob:
     mpp: float
     downsample: float
     tissue: Tissue
+    stains: Stains | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,6 +117,7 @@ def map_info(job: SlideJob, card: ModelCard, block: int, cells: NDArray[np.bool_
         temperature=card.temperature,
         block=block // card.output_downsample,
         tissue=digest[:16],
+        stains=job.stains if card.preprocessing == "macenko" else None,
     )
 
 

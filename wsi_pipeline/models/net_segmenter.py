@@ -28,6 +28,23 @@ class StainAware(Protocol):
         ...
 
 
+def stained(segmenter: Segmenter, stains: Stains | None) -> Segmenter:
+    """The model for a slide with these stains; itself where its card asks for none.
+
+    Raises
+    ------
+    ModelError
+        The card asks for stains and nobody has estimated them, or the model does not take them.
+    """
+    if segmenter.card.preprocessing == "none":
+        return segmenter
+    if stains is None:
+        raise ModelError(f"model {segmenter.card.name} needs the stains of the slide; give them in its `SlideJob`")
+    if not isinstance(segmenter, StainAware):
+        raise ModelError(f"model {segmenter.card.name}: its card asks for stains, which its code does not take")
+    return segmenter.for_stains(stains)
+
+
 class NetSegmenter:
     """A `Net` as a `Segmenter`.
 
