@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import pickle
 import warnings
 import zipfile
@@ -59,9 +60,7 @@ def save_exported(path: Path, net: nn.Module | None = None, *, fixed: int | None
         torch.export.save(program, path)
 
 
-def save_onnx(
-    path: Path, *, classes: int = 2, fixed: int | None = None, external: bool = False, dtype: int = 1
-) -> None:
+def save_onnx(path: Path, *, classes: int = 2, fixed: int | None = None, external: bool = False) -> None:
     """A 3 x 3 convolution whose map has contrast, made with the `onnx` package."""
     import numpy as np
     import onnx
@@ -78,7 +77,7 @@ def save_onnx(
     graph = helper.make_graph(
         [helper.make_node("Conv", ["image", "kernel", "shift"], ["logits"], pads=[1, 1, 1, 1])],
         "net",
-        [helper.make_tensor_value_info("image", dtype, [1 if fixed else "many", 3, *sides])],
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1 if fixed else "many", 3, *sides])],
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1 if fixed else "many", classes, *sides])],
         tensors,
     )
@@ -125,13 +124,13 @@ def save_wsinfer(folder: Path, *, patch: int = 96, resize: int | None = 64, **ch
 
 
 class Marker:
-    """Unpickled, it makes a file: the sign that code was run."""
+    """Unpickled, it makes a folder: the sign that code was run."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return open, (str(self.path), "w")
+        return os.mkdir, (str(self.path),)
 
 
 def pickle_with_marker(marker: Path, *, zipped: bool = True) -> bytes:

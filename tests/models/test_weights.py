@@ -28,7 +28,7 @@ def refused(folder: Path, match: str, marker: Path) -> None:
 
 def test_the_marker_works(marker: Path, tmp_path: Path) -> None:
     (tmp_path / "m.pt").write_bytes(pickle_with_marker(marker))
-    torch.load(tmp_path / "m.pt", weights_only=False)["weights"].close()
+    torch.load(tmp_path / "m.pt", weights_only=False)
     assert marker.exists()
 
 
@@ -131,7 +131,7 @@ def test_files_that_end_early_are_refused(architecture: str, tmp_path: Path, exp
     else:
         save_torchscript(tmp_path / name, torch.nn.Conv2d(3, 2, 1))
         (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-200])
-    refused(write_card(tmp_path, architecture, name), "archive .a pickle, or damaged", marker)
+    refused(write_card(tmp_path, architecture, name), r"archive .a pickle, or damaged|no program of", marker)
 
 
 def test_a_card_without_hash_is_told_the_hash(tmp_path: Path) -> None:
@@ -170,5 +170,5 @@ def test_what_is_no_onnx_is_refused(data: bytes, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["loose.pt", "loose.pt2", "loose.onnx"])
 def test_weights_without_a_card_are_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"?")
-    with pytest.raises(ModelError, match="pickled weights are not loaded|weights without a card; a model is a folder"):
+    with pytest.raises(ModelError, match=r"pickled weights are not loaded|weights without a card; a model is a folder"):
         load_card(tmp_path / name)
