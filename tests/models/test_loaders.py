@@ -181,7 +181,7 @@ def test_an_onnx_file_that_ends_early_is_refused(runtime: str, tmp_path: Path) -
     saved.save_onnx(tmp_path / "m.onnx")
     (tmp_path / "m.onnx").write_bytes((tmp_path / "m.onnx").read_bytes()[:-9])
     saved.write_card(tmp_path, "onnx", "m.onnx", halo=8)
-    with pytest.raises(ModelError, match="m.onnx: this is no ONNX model, or damaged"):
+    with pytest.raises(ModelError, match=r"m\.onnx: this is no ONNX model, or damaged"):
         load(tmp_path, runtime)
 
 
