@@ -44,7 +44,7 @@ def save_torchscript(path: Path, net: nn.Module | None = None, side: int = 64) -
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         traced = torch.jit.trace((net or contrasty_unet()).eval(), torch.rand(1, 3, side, side))  # type: ignore[no-untyped-call]
-        torch.jit.save(traced, str(path))  # type: ignore[no-untyped-call]
+        torch.jit.save(traced, str(path))
 
 
 def save_exported(path: Path, net: nn.Module | None = None, *, fixed: int | None = None) -> None:

@@ -42,10 +42,12 @@ def wanted() -> NDArray[np.uint8]:
 @pytest.fixture(scope="module", params=["torchscript", "exported"])
 def torch_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp(request.param)
-    name, save = {"torchscript": ("model.pt", saved.save_torchscript), "exported": ("model.pt2", saved.save_exported)}[
-        request.param
-    ]
-    save(folder / name)
+    if request.param == "torchscript":
+        name = "model.pt"
+        saved.save_torchscript(folder / name)
+    else:
+        name = "model.pt2"
+        saved.save_exported(folder / name)
     return saved.write_card(folder, request.param, name)
 
 
@@ -70,8 +72,8 @@ def test_there_is_one_way_to_run_it_and_no_other_is_let_through(torch_folder: Pa
 
 def test_a_halo_that_the_card_lacks_is_measured(tmp_path: Path) -> None:
     net = nn.Sequential(nn.Conv2d(3, 2, 5, padding=2, bias=False))
-    nn.init.constant_(net[0].weight[0], -0.2)  # type: ignore[index, arg-type]
-    nn.init.constant_(net[0].weight[1], 0.2)  # type: ignore[index, arg-type]
+    nn.init.constant_(net[0].weight[0], -0.2)
+    nn.init.constant_(net[0].weight[1], 0.2)
     saved.save_torchscript(tmp_path / "m.pt", net)
     saved.write_card(tmp_path, "torchscript", "m.pt", halo=None, stride=1)
     assert load_card(tmp_path).halo == 2
