@@ -5,11 +5,18 @@ from __future__ import annotations
 import subprocess
 import sys
 
-QUICK = (("benchmarks.reading",), ("benchmarks.regions",), ("benchmarks.qpdata",), ("benchmarks.measures",))
+QUICK = (
+    ("benchmarks.reading",),
+    ("benchmarks.regions",),
+    ("benchmarks.qpdata",),
+    ("benchmarks.measures",),
+    ("benchmarks.comparison",),
+)
 LONG = (
     ("benchmarks.reading", "--size", "16384"),
     ("benchmarks.regions", "--long"),
     ("benchmarks.measures", "--slides", "1000"),
+    ("benchmarks.comparison", "--size", "16384", "--null"),
 )
 
 

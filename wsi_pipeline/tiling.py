@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-CELL = 128
+CELL = 64
 """Side of a tissue cell in working-level pixels, for models whose stride divides it; see `cell_side`."""
 
 

@@ -228,7 +228,7 @@ def test_a_model_that_is_not_there_is_told_before_anything_starts(tmp_path: Path
 
 
 def test_blocks_are_whole_cells_of_the_model() -> None:
-    assert Engine(BASELINE, EngineSettings(block=300)).block == 384
+    assert Engine(BASELINE, EngineSettings(block=300)).block == 320
     assert Engine(BASELINE, EngineSettings(block=2048)).block == 2048
 
 

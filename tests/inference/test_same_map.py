@@ -15,6 +15,7 @@ from wsi_pipeline.cohort import SlideRef
 from wsi_pipeline.inference.slide_work import SlideJob
 from wsi_pipeline.models import load_segmenter
 from wsi_pipeline.slides import open_slide
+from wsi_pipeline.tiling import CELL
 
 NewFolder = Callable[[], Path]
 
@@ -111,11 +112,11 @@ def test_what_lies_beyond_the_tissue_is_zero_and_never_read(
     job = make_job(slides[0], folder / "prediction.zarr", mpp=0.25, tissue=tissue)
     result = predict_here(job, BASELINE, block=256, window=768)
     assert (result.done, result.background) == (1, 15)
-    # One cell of 128 px with a halo of 16 px (8 px at 0.5 µm).
+    # One cell of 64 px with a halo of 16 px (8 px at 0.5 µm).
     halo = load_segmenter(BASELINE).card.halo
-    assert read == [(128 + 2 * halo, 128 + 2 * halo)]
+    assert read == [(CELL + 2 * halo, CELL + 2 * halo)]
     assert result.store is not None
     probability, _ = maps_of(result.store)
-    assert probability[:, :128, :128].any()
-    assert not probability[:, 128:].any()
-    assert not probability[:, :, 128:].any()
+    assert probability[:, :CELL, :CELL].any()
+    assert not probability[:, CELL:].any()
+    assert not probability[:, :, CELL:].any()

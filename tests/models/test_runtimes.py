@@ -270,7 +270,7 @@ def test_a_kept_conversion_is_used_and_a_damaged_one_made_again(
     monkeypatch.setenv("WSI_PIPELINE_CACHE", str(tmp_path))
     first = load_segmenter(model_folder, device="cpu", runtime="openvino", precision="fp32", threads=1)
     folder = conversion_folder(first.card)
-    assert sorted(path.name for path in folder.iterdir()) == ["model.bin", "model.xml"]
+    assert sorted(path.name for path in folder.iterdir()) == ["inside.bin", "inside.xml", "model.bin", "model.xml"]
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
     # With the conversion the weights are not read any more.
     warm = load_openvino(first.card, Path("nowhere"), threads=1)

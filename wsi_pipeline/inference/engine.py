@@ -44,7 +44,7 @@ class EngineSettings:
     """
 
     block: int = 2048
-    window: int = 768
+    window: int = 1024
     scheduler: str | None = None
     workers: int | None = None
     retries: int = 2

@@ -21,6 +21,7 @@ from wsi_pipeline.inference.registry import LoadedModel, ModelSpec
 from wsi_pipeline.inference.store import BlockState, PredictionStore
 from wsi_pipeline.models.macenko import Stains
 from wsi_pipeline.models.net_segmenter import stained
+from wsi_pipeline.models.segmenter import InsideSegmenter, Maps, inside
 from wsi_pipeline.slides import Slide
 from wsi_pipeline.tiling import Bounds
 
@@ -225,17 +226,22 @@ class _Worker:
         windows = [(number, window) for number, region in enumerate(pixels.regions) for window in region.windows]
         for batch in batches(windows, self._batch):
             images = np.stack([_cut(pixels.images[n], pixels.regions[n].bounds, w.bounds) for n, w in batch])
-            maps = self._segmenter.predict(images)
+            maps = self._cores(images, batch[0][1].halo)
             for index, (_, window) in enumerate(batch):
-                core, halo = window.core, window.halo // factor
+                core = window.core
                 y, x = (core.y - bounds.y) // factor, (core.x - bounds.x) // factor
                 h, w = core.height // factor, core.width // factor
-                inner = (slice(halo, halo + h), slice(halo, halo + w))
-                probability[:, y : y + h, x : x + w] = maps.probability[index][:, *inner]
-                uncertainty[y : y + h, x : x + w] = maps.uncertainty[index][inner]
+                probability[:, y : y + h, x : x + w] = maps.probability[index]
+                uncertainty[y : y + h, x : x + w] = maps.uncertainty[index]
         _clear(block.cells, self._run.cell // factor, probability, uncertainty)
         map_height, map_width = bounds.height // factor, bounds.width // factor
         return probability[:, :map_height, :map_width], uncertainty[:map_height, :map_width]
+
+    def _cores(self, images: NDArray[np.uint8], halo: int) -> Maps:
+        """The maps of windows without their halos."""
+        if isinstance(self._segmenter, InsideSegmenter):
+            return self._segmenter.predict_inside(images, halo)
+        return inside(self._segmenter.predict(images), halo // self._factor)
 
 
 def _cut(image: NDArray[np.uint8], frame: Bounds, part: Bounds) -> NDArray[np.uint8]:

@@ -47,11 +47,12 @@ class EventType(StrEnum):
 class Event:
     """One line of an event log.
 
-    `t` is in milliseconds since 1970 (UTC), `image` the project's entry id as text, `object` a uuid.
+    `t` is in milliseconds since 1970 (UTC), with fractions where the clock is finer; `image` is the project's entry id
+    as text, `object` a uuid.
     """
 
     seq: int
-    t: int
+    t: float
     type: EventType
     image: str
     object: str | None = None
@@ -78,8 +79,8 @@ class ActiveTime:
     seconds: float = 0.0
     visits: int = 0
     sources: set[Source] = field(default_factory=set)
-    first: int | None = None
-    last: int | None = None
+    first: float | None = None
+    last: float | None = None
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -48,7 +48,8 @@ def write_overview(
     """
     image = draw_overview(slide.thumbnail(SIDE), max(slide.size), slide.mpp, tissue, objects, colors)
     with atomic(path) as file:
-        image.save(file, "PNG")
+        # The picture of a texture: more effort makes it a twentieth smaller and takes five times as long.
+        image.save(file, "PNG", compress_level=2)
 
 
 def draw_overview(

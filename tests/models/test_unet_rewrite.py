@@ -1,0 +1,112 @@
+"""The U-Net that computes less is the same function."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional
+
+from tests.models.nets import contrasty_unet, tumor_card
+from wsi_pipeline.models.openvino_runtime import INSIDE_HALO, OpenVinoSegmenter, load_openvino
+from wsi_pipeline.models.segmenter import InsideSegmenter, Maps, inside
+from wsi_pipeline.models.unet import HALO, save_model
+from wsi_pipeline.models.unet_rewrite import MARGINS, JoinedConv, RewrittenUNet
+
+
+@given(
+    st.integers(1, 5), st.integers(1, 4), st.integers(1, 4), st.integers(1, 9), st.integers(1, 9), st.integers(0, 99)
+)
+@settings(max_examples=40, deadline=None)
+def test_a_joined_convolution_is_that_of_the_concatenated_images(
+    low: int, skipped: int, outputs: int, height: int, width: int, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    conv = nn.Conv2d(low + skipped, outputs, 3, padding=1)
+    small = torch.randn(2, low, height, width, generator=generator)
+    skip = torch.randn(2, skipped, 2 * height, 2 * width, generator=generator)
+    large = functional.interpolate(small, scale_factor=2.0, mode="nearest")
+    with torch.no_grad():
+        wanted = conv(torch.cat([large, skip], 1))
+        found = JoinedConv(conv, low)(small, skip)
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "conv",
+    [
+        nn.Conv2d(4, 2, 1),
+        nn.Conv2d(4, 2, 3),
+        nn.Conv2d(4, 2, 3, padding=1, stride=2),
+        nn.Conv2d(4, 2, 3, padding=1, bias=False),
+    ],
+)
+def test_other_convolutions_are_refused(conv: nn.Conv2d) -> None:
+    with pytest.raises(ValueError, match="3 x 3"):
+        JoinedConv(conv, 2)
+
+
+@pytest.mark.parametrize("channels", [2, 5])
+def test_the_rewritten_network_gives_the_same_logits(channels: int) -> None:
+    net = contrasty_unet(channels, classes=3)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    x = torch.rand(2, 3, 64, 88)
+    with torch.no_grad():
+        torch.testing.assert_close(RewrittenUNet(net)(x), net(x), rtol=1e-4, atol=1e-4)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+@given(st.integers(1, 6), st.integers(1, 6))
+@settings(max_examples=12, deadline=None)
+def test_the_inside_alone_is_the_inside_of_the_whole(rows: int, columns: int) -> None:
+    net = contrasty_unet(3)
+    x = torch.rand(1, 3, 2 * HALO + 8 * rows, 2 * HALO + 8 * columns)
+    with torch.no_grad():
+        whole, part = RewrittenUNet(net)(x), RewrittenUNet(net, inside=True)(x)
+    assert part.shape == (1, 2, 8 * rows, 8 * columns)
+    torch.testing.assert_close(part, whole[:, :, HALO:-HALO, HALO:-HALO], rtol=1e-4, atol=1e-4)
+
+
+def test_margins_that_were_smaller_would_show() -> None:
+    """The inside depends on all that is kept: with a stage cut closer the logits differ."""
+    net = contrasty_unet(3)
+    rewritten = RewrittenUNet(net, inside=True)
+    x = torch.rand(1, 3, 2 * HALO + 32, 2 * HALO + 32)
+    changed = x.clone()
+    changed[..., : HALO - 40, :] = 0
+    with torch.no_grad():
+        assert not torch.equal(rewritten(x), rewritten(changed))
+    assert MARGINS == (2, 8, 16)
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> OpenVinoSegmenter:
+    folder = tmp_path_factory.mktemp("model")
+    card = save_model(folder, contrasty_unet(), tumor_card())
+    return load_openvino(card, folder / "model.safetensors", threads=1)
+
+
+@pytest.mark.parametrize("halo", [48, 56, 96, 40, 0])
+def test_openvino_gives_the_inside_for_any_halo(converted: OpenVinoSegmenter, halo: int) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2, 2 * halo + 64, 2 * halo + 40, 3), dtype=np.uint8)
+    whole, part = converted.predict(images), converted.predict_inside(images, halo)
+    wanted = inside(whole, halo)
+    assert part.probability.shape == (2, 1, 64, 40)
+    assert np.abs(part.probability.astype(int) - wanted.probability).max() <= 1
+    assert np.abs(part.uncertainty.astype(int) - wanted.uncertainty).max() <= 4
+
+
+def test_the_halo_of_the_runtime_is_that_of_the_network(converted: OpenVinoSegmenter) -> None:
+    assert INSIDE_HALO == HALO
+    assert isinstance(converted, InsideSegmenter)
+
+
+def test_the_inside_of_maps_is_cut_on_every_side() -> None:
+    maps = Maps(np.arange(2 * 30, dtype=np.uint8).reshape(1, 2, 5, 6), np.arange(30, dtype=np.uint8).reshape(1, 5, 6))
+    part = inside(maps, 2)
+    assert part.probability.tolist() == [[[[14, 15]], [[44, 45]]]]
+    assert part.uncertainty.tolist() == [[[14, 15]]]
+    assert inside(maps, 0).probability.shape == (1, 2, 5, 6)
