@@ -71,9 +71,8 @@ def test_there_is_one_way_to_run_it_and_no_other_is_let_through(torch_folder: Pa
 
 
 def test_a_halo_that_the_card_lacks_is_measured(tmp_path: Path) -> None:
-    net = nn.Sequential(nn.Conv2d(3, 2, 5, padding=2, bias=False))
-    nn.init.constant_(net[0].weight[0], -0.2)
-    nn.init.constant_(net[0].weight[1], 0.2)
+    net = nn.Conv2d(3, 2, 5, padding=2, bias=False)
+    net.weight.data = torch.tensor([-0.2, 0.2]).view(2, 1, 1, 1).expand(2, 3, 5, 5).contiguous()
     saved.save_torchscript(tmp_path / "m.pt", net)
     saved.write_card(tmp_path, "torchscript", "m.pt", halo=None, stride=1)
     assert load_card(tmp_path).halo == 2
