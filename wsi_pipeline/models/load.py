@@ -60,8 +60,8 @@ def _card_at(path: Path) -> ModelCard:
         return read_card(folder)
     if is_wsinfer(folder):
         return wsinfer_card(folder)
-    where = f"there is no {CARD_NAME}" if folder.is_dir() else "there is no such folder, so there is no card.json"
-    raise ModelError(f"model {path}: {where}; a model is {KNOWN}")
+    missing = "" if folder.is_dir() else ", nor such a folder"
+    raise ModelError(f"model {path}: there is no {CARD_NAME}{missing}; a model is {KNOWN}")
 
 
 def _card_beside(weights: Path) -> ModelCard:
