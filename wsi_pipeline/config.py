@@ -54,12 +54,13 @@ class Cohort(Section):
 class Model(Section):
     """Which model, and how it runs.
 
-    `path` is a model folder (`card.json` + weights) or `baseline:stain-density`.
+    `path` is a model folder (`card.json` + weights, or WSInfer's), a function `package.module:factory`, or
+    `baseline:stain-density`.
     """
 
     path: str
     device: str = "auto"
-    runtime: Literal["auto", "torch", "openvino"] = "auto"
+    runtime: Literal["auto", "torch", "openvino", "onnxruntime"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     classes: tuple[str, ...] | None = Field(
         default=None, description="classes that the model must have, so that a wrong card is found before the run"

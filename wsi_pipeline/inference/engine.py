@@ -21,7 +21,6 @@ from wsi_pipeline.inference.registry import ModelSpec
 from wsi_pipeline.inference.rounds import Means, OnProgress, Pace, Round
 from wsi_pipeline.inference.slide_work import SlideJob, SlideResult
 from wsi_pipeline.models import ModelCard, RuntimeChoice, choose_runtime, load_card
-from wsi_pipeline.tiling import cell_side
 
 logger = logging.getLogger(__name__)
 
@@ -152,7 +151,7 @@ class Engine:
             cluster=self._cluster,
             card=self.card,
             model=self._model,
-            window=self.settings.window,
+            window=self.card.window if self.card.fixed_window else self.settings.window,
             block=self.block,
             retries=self.settings.retries,
         )
@@ -189,5 +188,5 @@ class Engine:
     @property
     def block(self) -> int:
         """Side of a block of a new store in working px."""
-        cell = cell_side(self.card.stride)
+        cell = self.card.cell
         return -(-self.settings.block // cell) * cell
