@@ -74,15 +74,12 @@ class SamplingSegmenter(Segmenter, Protocol):
 
 
 def check_passes(segmenter: Segmenter, passes: Passes | None) -> None:
-    """Refuse passes that a model cannot make.
+    """Raise `ModelError` for passes that the model, or what runs it, cannot make."""
+    if passes is not None and passes.dropout:
+        _sampler(segmenter)
 
-    Raises
-    ------
-    ModelError
-        Dropout is asked for, and the model has none or its runtime cannot leave it at work.
-    """
-    if passes is None or not passes.dropout:
-        return
+
+def _sampler(segmenter: Segmenter) -> SamplingSegmenter:
     name = segmenter.card.name
     if not isinstance(segmenter, SamplingSegmenter):
         raise ModelError(
@@ -93,6 +90,7 @@ def check_passes(segmenter: Segmenter, passes: Passes | None) -> None:
         raise ModelError(
             f"model {name} has no dropout layers; set `inference.uncertainty.dropout: 0` (`tta` works with any model)"
         )
+    return segmenter
 
 
 def turned(images: NDArray[np.uint8], way: int) -> NDArray[np.uint8]:
@@ -122,10 +120,9 @@ def predict_passes(
     found = [turned_back(segmenter.predict(np.ascontiguousarray(turned(images, way))).probability, way)
              for way in range(passes.tta)]  # fmt: skip
     if passes.dropout:
-        check_passes(segmenter, passes)
-        assert isinstance(segmenter, SamplingSegmenter)
+        sampler = _sampler(segmenter)
         found += [
-            segmenter.sample(images, [Draw(number, *corner) for corner in corners]).probability
+            sampler.sample(images, [Draw(number, *corner) for corner in corners]).probability
             for number in range(passes.dropout)
         ]
     return found
