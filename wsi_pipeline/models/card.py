@@ -73,6 +73,10 @@ class ModelCard(_Part):
         Windows must begin at multiples of it, and have sides that are multiples of it.
     output_downsample
         Input pixels to one pixel of the map.
+    blend
+        Share by which neighbouring windows overlap, for a model whose map depends on where its window begins (it sees
+        far, or normalises over the window). It then gets windows of just `window` px, with no halo, and they are
+        blended. None: the halo is enough, and nothing is computed twice.
     classes
         In the order of the output channels. `background` only with softmax, and once at most.
     mean, std
@@ -94,6 +98,7 @@ class ModelCard(_Part):
     stated_halo: int | None = Field(default=None, alias="halo", ge=0, le=4096)
     stride: Annotated[int, Field(ge=1, le=1024)] = 1
     output_downsample: Annotated[int, Field(ge=1, le=1024)] = 1
+    blend: Annotated[float | None, Field(ge=0.1, le=0.5)] = None
     activation: Literal["softmax", "sigmoid"] = "softmax"
     classes: tuple[ClassSpec, ...]
     mean: Triple = (0.0, 0.0, 0.0)
@@ -139,11 +144,15 @@ class ModelCard(_Part):
                 raise ValueError(f"{key.removeprefix('stated_')}: must be a multiple of stride {self.stride}")
         if self.stride % self.output_downsample:
             raise ValueError("stride: must be a multiple of output_downsample")
+        if self.blend is not None and self.stated_halo:
+            raise ValueError("blend: blended windows have no halo; leave one of the two out")
         return self
 
     @property
     def halo(self) -> int:
         """Input pixels, see the class; raises `ModelError` when nobody has measured it yet."""
+        if self.blend is not None:
+            return 0
         if self.stated_halo is None:
             raise ModelError(f"model {self.name}: the card states no halo; `load_card` measures it")
         return self.stated_halo
@@ -172,7 +181,7 @@ class ModelCard(_Part):
         """The card as JSON values, keys as in `card.json`."""
         value = self.model_dump(mode="json", by_alias=True)
         # Cards without it stay what they were, and so do the ids of runs.
-        return value if self.appearance is not None else {k: v for k, v in value.items() if k != "appearance"}
+        return {k: v for k, v in value.items() if v is not None or k not in ("appearance", "blend")}
 
 
 def card_path(path: Path) -> Path:

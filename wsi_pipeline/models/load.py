@@ -34,7 +34,7 @@ def load_card(path: str | Path) -> ModelCard:
     file = Path(path)
     _refuse_bare_weights(file)
     card = read_card(file)
-    return card if card.stated_halo is not None else _with_measured_halo(card, file)
+    return card if card.blend is not None or card.stated_halo is not None else _with_measured_halo(card, file)
 
 
 def _with_measured_halo(card: ModelCard, path: Path) -> ModelCard:

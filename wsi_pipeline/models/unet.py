@@ -148,7 +148,7 @@ def save_model(folder: Path, net: UNet, card: ModelCard) -> ModelCard:
         "architecture": "unet",
         "architecture_args": {"channels": net.channels, **({"dropout": net.dropout} if net.dropout else {})},
         "stride": STRIDE,
-        "stated_halo": HALO,
+        "stated_halo": None if card.blend is not None else HALO,
         "weights": WEIGHTS_NAME,
         "sha256": sha256_bytes(data),
     }
