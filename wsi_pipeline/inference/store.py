@@ -130,8 +130,7 @@ class MapInfo:
 
     def differences(self, other: MapInfo) -> list[str]:
         """In words, what makes maps of the two incomparable. Blocks do not: they change no pixel."""
-        names = ("slide_id", "size", "mpp", "downsample", "classes", "model_id", "temperature", "tissue")
-        names += ("passes", "blend")
+        names = "slide_id size mpp downsample classes model_id temperature tissue passes blend".split()
         return [
             f"{name} {getattr(self, name)} is not {getattr(other, name)}"
             for name in names

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from wsi_pipeline.cohort import SlideRef
 from wsi_pipeline.errors import ModelError, SlideError
 from wsi_pipeline.inference import registry
+from wsi_pipeline.inference.blend import BlendComputer
 from wsi_pipeline.inference.compute import BlockArea, Computer, HaloComputer, Pixels
+from wsi_pipeline.inference.doubt import DoubtComputer
 from wsi_pipeline.inference.registry import LoadedModel, ModelSpec
 from wsi_pipeline.inference.store import BlockState, PredictionStore
 from wsi_pipeline.models import Segmenter
@@ -209,7 +211,10 @@ def computer(segmenter: Segmenter, run: BlockRun) -> Computer:
     """
     check_passes(segmenter, run.passes)
     batch = 0 if run.model.device == "cpu" else GPU_BATCH_PIXELS
-    return HaloComputer(segmenter, window=run.window, batch=batch)
+    if segmenter.card.blend is not None:
+        return BlendComputer(segmenter, batch=batch, passes=run.passes)
+    plain = HaloComputer(segmenter, window=run.window, batch=batch)
+    return plain if run.passes is None else DoubtComputer(segmenter, plain, batch=batch, passes=run.passes)
 
 
 @contextmanager

@@ -106,7 +106,11 @@ def turned_back(maps: NDArray[np.uint8], way: int) -> NDArray[np.uint8]:
 
 
 def predict_passes(
-    segmenter: Segmenter, images: NDArray[np.uint8], passes: Passes, corners: Sequence[tuple[int, int]]
+    segmenter: Segmenter,
+    images: NDArray[np.uint8],
+    passes: Passes,
+    corners: Sequence[tuple[int, int]],
+    plain: NDArray[np.uint8],
 ) -> list[NDArray[np.uint8]]:
     """Probability maps uint8 (N, C, h, w) of `passes.count` passes.
 
@@ -116,15 +120,18 @@ def predict_passes(
         uint8 (N, side, side, 3).
     corners
         Of each image in working px, for its draws.
+    plain
+        What the model says of the images as they are; the first pass of test-time augmentation.
     """
-    found = [turned_back(segmenter.predict(np.ascontiguousarray(turned(images, way))).probability, way)
-             for way in range(passes.tta)]  # fmt: skip
+    found = [plain] if passes.tta else []
+    for way in range(1, passes.tta):
+        seen = np.ascontiguousarray(turned(images, way))
+        found.append(turned_back(segmenter.predict(seen).probability, way))
     if passes.dropout:
         sampler = _sampler(segmenter)
-        found += [
-            sampler.sample(images, [Draw(number, *corner) for corner in corners]).probability
-            for number in range(passes.dropout)
-        ]
+        for number in range(passes.dropout):
+            draws = [Draw(number, *corner) for corner in corners]
+            found.append(sampler.sample(images, draws).probability)
     return found
 
 
