@@ -19,6 +19,7 @@ from wsi_pipeline.inference.slide_work import SlideJob, SlideResult, SlideWork
 from wsi_pipeline.inference.store import PredictionStore
 from wsi_pipeline.inference.work import BlockRun, run_blocks
 from wsi_pipeline.models import ClassSpec, ModelCard, Segmenter, load_card
+from wsi_pipeline.models.ensemble import Passes
 from wsi_pipeline.slides import Slide, TissueMask, open_slide, working_downsample
 from wsi_pipeline.tiling import Bounds, cell_side, working_size
 
@@ -81,17 +82,18 @@ def predict_here(
     runs: Sequence[int] = (3,),
     runtime: str = "torch",
     device: str = "cpu",
+    passes: Passes | None = None,
 ) -> SlideResult:
     """What the engine does, in this thread and without a cluster: runs of the given lengths, over and over."""
     card = load_card(model)
     cell = cell_side(card.stride)
     spec = ModelSpec(model, device, "numpy" if model.startswith("baseline:") else runtime, "fp32", 1)
     session = uuid.uuid4().hex
-    work = SlideWork.start(job, card, block=-(-block // cell) * cell, retries=0)
+    work = SlideWork.start(job, card, block=-(-block // cell) * cell, retries=0, passes=passes)
     lengths = cycled(runs)
     while work.waiting:
         blocks = work.take(next(lengths))
-        run = BlockRun(session, job.ref, work.store.path, job.downsample, spec, cell, window, blocks)
+        run = BlockRun(session, job.ref, work.store.path, job.downsample, spec, cell, window, blocks, passes)
         outcome = run_blocks(run)
         work.came_back()
         work.settle(outcome)

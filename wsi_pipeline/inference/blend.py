@@ -83,7 +83,8 @@ class BlendComputer:
         passes = self._passes
         # Every window weighs the same in the end, whether it was looked at once or several times.
         count = 1 if passes is None else passes.count
-        unsure = [] if passes is None else np.flatnonzero(maps.uncertainty.mean(axis=(1, 2)) > 255 * passes.above)
+        above = 1.0 if passes is None else passes.above
+        unsure = np.flatnonzero(maps.uncertainty.mean(axis=(1, 2)) > 255 * above)
         again = {int(i): n for n, i in enumerate(unsure)}
         several = (
             predict_passes(

@@ -92,6 +92,8 @@ class DoubtComputer:
                 mixture.add(inside(probability[number], halo))
             mixed = mixture.maps()
             for ours, values in zip(maps, mixed, strict=True):
+                if ours is None:
+                    continue
                 for where, part in self._cells_of(area, squares[i][0], np.array(unsure[i]), values):
                     y, x = (int(v) * area.cell // factor for v in where)
                     ours[..., y : y + part.shape[-2], x : x + part.shape[-1]] = part
@@ -99,7 +101,7 @@ class DoubtComputer:
     def _cells_of(
         self, area: BlockArea, square: Bounds, cells: NDArray[np.intp], values: NDArray[np.uint8]
     ) -> Iterator[tuple[tuple[int, int], NDArray[np.uint8]]]:
-        """Row and column of each cell in the block, and its part of a square's map (..., h, w), cut at the map's edge."""
+        """Row and column of each cell in the block, and its part of a square's map (..., h, w), cut at the edge."""
         factor = self._segmenter.card.output_downsample
         for row, column in cells.tolist():
             x, y = area.bounds.x + column * area.cell, area.bounds.y + row * area.cell

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import IntEnum
 from functools import cached_property
 from pathlib import Path
@@ -130,7 +130,8 @@ class MapInfo:
 
     def differences(self, other: MapInfo) -> list[str]:
         """In words, what makes maps of the two incomparable. Blocks do not: they change no pixel."""
-        names = "slide_id size mpp downsample classes model_id temperature tissue passes blend".split()
+        changes_nothing = {"block"}
+        names = [field.name for field in fields(self) if field.name not in changes_nothing]
         return [
             f"{name} {getattr(self, name)} is not {getattr(other, name)}"
             for name in names
