@@ -33,7 +33,7 @@ def make_slide(path: Path, width: int, height: int, *, seed: int = 0, mpp: float
     return SlideRef(slide_id=path.stem, uri=str(path), name=path.name)
 
 
-def make_unet(folder: Path, classes: int = 3) -> str:
+def make_unet(folder: Path, classes: int = 3, *, dropout: float = 0.0, **card_keys: object) -> str:
     """A U-Net with random weights that uses much of the range of probabilities."""
     # Here, so that what needs no network starts without torch.
     import torch
@@ -41,7 +41,7 @@ def make_unet(folder: Path, classes: int = 3) -> str:
     from wsi_pipeline.models.unet import UNet, save_model
 
     torch.manual_seed(classes)
-    net = UNet(channels=4, classes=classes).eval()
+    net = UNet(channels=4, classes=classes, dropout=dropout).eval()
     image = torch.from_numpy(texture(256, 256)).permute(2, 0, 1)[None].float() / 255
     with torch.no_grad():
         logits = net(image)
@@ -50,7 +50,9 @@ def make_unet(folder: Path, classes: int = 3) -> str:
         net.head.bias.copy_((net.head.bias - logits.mean((0, 2, 3))) * spread)  # type: ignore[union-attr]
     names = ["Background", "Tumor", "Stroma", "Necrosis"][:classes]
     specs = tuple(ClassSpec(name=n, color=(9 * i, 0, 0), background=i == 0) for i, n in enumerate(names))
-    card = ModelCard.model_validate({"name": "random", "architecture": "unet", "mpp": 0.5, "classes": specs})
+    card = ModelCard.model_validate(
+        {"name": "random", "architecture": "unet", "mpp": 0.5, "classes": specs, **card_keys}
+    )
     save_model(folder, net, card)
     return str(folder)
 
