@@ -44,6 +44,13 @@ def make_unet(folder: Path, classes: int = 3, *, dropout: float = 0.0, **card_ke
     net = UNet(channels=4, classes=classes, dropout=dropout).eval()
     image = torch.from_numpy(texture(256, 256)).permute(2, 0, 1)[None].float() / 255
     with torch.no_grad():
+        if dropout:
+            # Random weights leave hardly a signal in the deep stages, where the dropout is.
+            net.train()(image.repeat(2, 1, 1, 1))
+            for norm in (m for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)):
+                norm.momentum = 1.0
+            net(image.repeat(2, 1, 1, 1))
+            net.eval()
         logits = net(image)
         spread = 4 / logits.std((0, 2, 3))
         net.head.weight *= spread.view(-1, 1, 1, 1)
