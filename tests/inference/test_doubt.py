@@ -34,12 +34,13 @@ from wsi_pipeline.slides import open_slide
 from wsi_pipeline.tiling import CELL, Bounds
 
 NewFolder = Callable[[], Path]
+WIDTH, HEIGHT = 340, 280
 Three = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]
 
 
 @pytest.fixture(scope="module")
 def ref(tmp_path_factory: pytest.TempPathFactory) -> SlideRef:
-    return make_slide(tmp_path_factory.mktemp("slide") / "slide.tif", 500, 420, seed=3)
+    return make_slide(tmp_path_factory.mktemp("slide") / "slide.tif", WIDTH, HEIGHT, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -116,13 +117,13 @@ def test_augmentation_is_the_mean_over_explicit_transforms_of_the_whole_slide(
     job = job_of(ref, new_folder())
     result = predict_here(job, network, block=256, window=384, passes=Passes(tta=8, above=0.0))
     found, _, apart = three(result.store)
-    halo, side = segmenter.card.halo, 512
+    halo, side = segmenter.card.halo, 384
     with open_slide(ref) as slide:
         image = slide.read(Bounds(0, 0, side, side).grown(halo), job.downsample)[None]
     seen = [
         turned_back(segmenter.predict(np.ascontiguousarray(turned(image, way))).probability, way) for way in range(8)
     ]
-    mean = np.mean(seen, axis=0)[0, :, halo : halo + 420, halo : halo + 500]
+    mean = np.mean(seen, axis=0)[0, :, halo : halo + HEIGHT, halo : halo + WIDTH]
     assert np.ptp(np.array(seen), axis=0).max() > 20
     assert np.abs(found - mean).max() <= 1
     assert apart.any()

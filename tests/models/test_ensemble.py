@@ -151,7 +151,7 @@ def test_the_mean_over_all_ways_of_a_lopsided_model_is_flat_where_its_gradients_
     model = Gradient(card_of(2))
     images = np.zeros((1, 8, 8, 3), np.uint8)
     plain = model.predict(images).probability
-    found = predict_passes(model, images, Passes(tta=8), [(0, 0)], plain)
+    found = list(predict_passes(model, images, Passes(tta=8), [(0, 0)], plain))
     explicit = [turned_back(model.predict(turned(images, way)).probability, way) for way in range(8)]
     for one, other in zip(found, explicit, strict=True):
         np.testing.assert_array_equal(one, other)

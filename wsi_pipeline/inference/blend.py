@@ -84,23 +84,19 @@ class BlendComputer:
         # Every window weighs the same in the end, whether it was looked at once or several times.
         count = 1 if passes is None else passes.count
         above = 1.0 if passes is None else passes.above
-        unsure = np.flatnonzero(maps.uncertainty.mean(axis=(1, 2)) > 255 * above)
-        again = {int(i): n for n, i in enumerate(unsure)}
-        several = (
-            predict_passes(
-                self._segmenter, images[unsure], passes, [windows[i][:2] for i in again], maps.probability[unsure]
-            )
-            if passes is not None and again
-            else []
-        )
-        for i, window in enumerate(windows):
-            area, part = self._overlap(window, block)
-            weights = self._weights[part]
-            if i in again:
-                for found in several:
-                    mixture.add(found[again[i]][:, *part], weights, area)
-            else:
-                mixture.add(maps.probability[i][:, *part], weights * np.uint32(count), area)
+        unsure = maps.uncertainty.mean(axis=(1, 2)) > 255 * above
+        overlaps = [self._overlap(window, block) for window in windows]
+        for i in np.flatnonzero(~unsure):
+            area, part = overlaps[i]
+            mixture.add(maps.probability[i][:, *part], self._weights[part] * np.uint32(count), area)
+        if passes is None or not unsure.any():
+            return
+        again = np.flatnonzero(unsure)
+        corners = [windows[i][:2] for i in again]
+        for found in predict_passes(self._segmenter, images[again], passes, corners, maps.probability[again]):
+            for i, probability in zip(again, found, strict=True):
+                area, part = overlaps[i]
+                mixture.add(probability[:, *part], self._weights[part], area)
 
     def _overlap(self, window: Bounds, block: Bounds) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
         """What a window and a block share, in map px of the block and of the window."""

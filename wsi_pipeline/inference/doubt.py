@@ -84,14 +84,13 @@ class DoubtComputer:
         if not chosen:
             return
         corners = [(squares[i][0].x, squares[i][0].y) for i in chosen]
-        found = predict_passes(self._segmenter, images[chosen], self._passes, corners, plain.probability[chosen])
-        for number, i in enumerate(chosen):
-            side = squares[i][0].width // factor
-            mixture = Mixture(card, side, side)
-            for probability in found:
-                mixture.add(inside(probability[number], halo))
-            mixed = mixture.maps()
-            for ours, values in zip(maps, mixed, strict=True):
+        side = SQUARE_CELLS * area.cell // factor
+        mixtures = [Mixture(card, side, side) for _ in chosen]
+        for found in predict_passes(self._segmenter, images[chosen], self._passes, corners, plain.probability[chosen]):
+            for mixture, probability in zip(mixtures, found, strict=True):
+                mixture.add(inside(probability, halo))
+        for mixture, i in zip(mixtures, chosen, strict=True):
+            for ours, values in zip(maps, mixture.maps(), strict=True):
                 if ours is None:
                     continue
                 for where, part in self._cells_of(area, squares[i][0], np.array(unsure[i]), values):

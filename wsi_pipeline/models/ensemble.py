@@ -6,7 +6,7 @@ Everything is added up in integers, so that the order of the predictions changes
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol, runtime_checkable
 
@@ -111,8 +111,8 @@ def predict_passes(
     passes: Passes,
     corners: Sequence[tuple[int, int]],
     plain: NDArray[np.uint8],
-) -> list[NDArray[np.uint8]]:
-    """Probability maps uint8 (N, C, h, w) of `passes.count` passes.
+) -> Iterator[NDArray[np.uint8]]:
+    """Probability maps uint8 (N, C, h, w) of `passes.count` passes, one after the other.
 
     Parameters
     ----------
@@ -123,16 +123,16 @@ def predict_passes(
     plain
         What the model says of the images as they are; the first pass of test-time augmentation.
     """
-    found = [plain] if passes.tta else []
+    if passes.tta:
+        yield plain
     for way in range(1, passes.tta):
         seen = np.ascontiguousarray(turned(images, way))
-        found.append(turned_back(segmenter.predict(seen).probability, way))
+        yield turned_back(segmenter.predict(seen).probability, way)
     if passes.dropout:
         sampler = _sampler(segmenter)
         for number in range(passes.dropout):
             draws = [Draw(number, *corner) for corner in corners]
-            found.append(sampler.sample(images, draws).probability)
-    return found
+            yield sampler.sample(images, draws).probability
 
 
 class MixedMaps(NamedTuple):
