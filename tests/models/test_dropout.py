@@ -29,7 +29,7 @@ def test_without_draws_it_does_nothing_and_with_them_it_drops_its_share(layer: n
     x = torch.ones(1, 2000, 4, 4)
     assert torch.equal(net(x), x)
     out = at(net, draws, x, Draw(0, 0, 0))
-    assert set(out.unique().tolist()) == {0.0, pytest.approx(1 / 0.6)}
+    torch.testing.assert_close(out[out != 0], torch.full_like(out[out != 0], 1 / 0.6))
     assert float((out == 0).float().mean()) == pytest.approx(0.4, abs=0.04)
     # The mean stays: what is kept is made larger.
     assert float(out.mean()) == pytest.approx(1, abs=0.07)
@@ -53,7 +53,7 @@ def test_whole_channels_are_dropped_for_the_whole_slide() -> None:
     x = torch.ones(1, 64, 3, 3)
     here, there = (at(net, draws, x, Draw(1, *place)) for place in ((0, 0), (4096, 128)))
     assert torch.equal(here, there)
-    assert all(len(channel.unique()) == 1 for channel in here[0])
+    assert torch.equal(here.amax((2, 3)), here.amin((2, 3)))
     assert not torch.equal(here, at(net, draws, x, Draw(2, 0, 0)))
 
 
