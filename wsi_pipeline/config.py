@@ -106,8 +106,31 @@ class ClusterSettings(Section):
     options: dict[str, Any] = Field(default_factory=dict)
 
 
+class Uncertainty(Section):
+    """Further predictions where the model is not sure; off by default. See docs/confidence.md.
+
+    `tta` turns (4) or turns and mirrors (8) the image; `dropout` is a number of passes with dropout at work, for
+    networks that have it, on torch. Both are made in cells whose mean entropy lies above `above` (0..1), and replace
+    the map there by their mean.
+    """
+
+    tta: Literal[0, 4, 8] = 0
+    dropout: Annotated[int, Field(ge=0, le=64)] = 0
+    above: Annotated[float, Field(ge=0, lt=1)] = 0.2
+
+    @model_validator(mode="after")
+    def _two_at_least(self) -> Uncertainty:
+        if self.tta + self.dropout == 1:
+            raise ValueError("dropout: one pass has nothing to disagree with; give 2 or more (10 to 20 are usual)")
+        return self
+
+    @property
+    def on(self) -> bool:
+        return self.tta + self.dropout > 0
+
+
 class Inference(Section):
-    """The engine. Only `mpp` can change a result; the rest is about speed and memory."""
+    """The engine. Only `mpp` and `uncertainty` can change a result; the rest is about speed and memory."""
 
     mpp: Mpp | None = None
     block: Annotated[int, Field(ge=256, le=16_384, multiple_of=128)] = 2048
@@ -116,6 +139,7 @@ class Inference(Section):
     cluster: ClusterSettings | None = None
     workers: Annotated[int, Field(ge=1, le=256)] | None = None
     retries: Annotated[int, Field(ge=0, le=10)] = 2
+    uncertainty: Uncertainty = Uncertainty()
 
 
 class Regions(Section):

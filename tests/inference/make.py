@@ -19,6 +19,7 @@ from wsi_pipeline.inference.slide_work import SlideJob, SlideResult, SlideWork
 from wsi_pipeline.inference.store import PredictionStore
 from wsi_pipeline.inference.work import BlockRun, run_blocks
 from wsi_pipeline.models import ClassSpec, ModelCard, Segmenter, load_card
+from wsi_pipeline.models.ensemble import Passes
 from wsi_pipeline.slides import Slide, TissueMask, open_slide, working_downsample
 from wsi_pipeline.tiling import Bounds, working_size
 
@@ -32,7 +33,7 @@ def make_slide(path: Path, width: int, height: int, *, seed: int = 0, mpp: float
     return SlideRef(slide_id=path.stem, uri=str(path), name=path.name)
 
 
-def make_unet(folder: Path, classes: int = 3) -> str:
+def make_unet(folder: Path, classes: int = 3, *, dropout: float = 0.0, **card_keys: object) -> str:
     """A U-Net with random weights that uses much of the range of probabilities."""
     # Here, so that what needs no network starts without torch.
     import torch
@@ -40,16 +41,25 @@ def make_unet(folder: Path, classes: int = 3) -> str:
     from wsi_pipeline.models.unet import UNet, save_model
 
     torch.manual_seed(classes)
-    net = UNet(channels=4, classes=classes).eval()
+    net = UNet(channels=4, classes=classes, dropout=dropout).eval()
     image = torch.from_numpy(texture(256, 256)).permute(2, 0, 1)[None].float() / 255
     with torch.no_grad():
+        if dropout:
+            # Random weights leave hardly a signal in the deep stages, where the dropout is.
+            net.train()(image.repeat(2, 1, 1, 1))
+            for norm in (m for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)):
+                norm.momentum = 1.0
+            net(image.repeat(2, 1, 1, 1))
+            net.eval()
         logits = net(image)
         spread = 4 / logits.std((0, 2, 3))
         net.head.weight *= spread.view(-1, 1, 1, 1)
         net.head.bias.copy_((net.head.bias - logits.mean((0, 2, 3))) * spread)  # type: ignore[union-attr]
     names = ["Background", "Tumor", "Stroma", "Necrosis"][:classes]
     specs = tuple(ClassSpec(name=n, color=(9 * i, 0, 0), background=i == 0) for i, n in enumerate(names))
-    card = ModelCard.model_validate({"name": "random", "architecture": "unet", "mpp": 0.5, "classes": specs})
+    card = ModelCard.model_validate(
+        {"name": "random", "architecture": "unet", "mpp": 0.5, "classes": specs, **card_keys}
+    )
     save_model(folder, net, card)
     return str(folder)
 
@@ -81,18 +91,21 @@ def predict_here(
     runs: Sequence[int] = (3,),
     runtime: str = "torch",
     device: str = "cpu",
+    passes: Passes | None = None,
 ) -> SlideResult:
     """What the engine does, in this thread and without a cluster: runs of the given lengths, over and over."""
     card = load_card(model)
     cell = card.cell
     spec = ModelSpec(model, device, "numpy" if model.startswith("baseline:") else runtime, "fp32", 1)
     session = uuid.uuid4().hex
-    work = SlideWork.start(job, card, block=-(-block // cell) * cell, retries=0)
+    work = SlideWork.start(job, card, block=-(-block // cell) * cell, retries=0, passes=passes)
     lengths = cycled(runs)
     window = card.window if card.fixed_window else window
     while work.waiting:
         blocks = work.take(next(lengths))
-        run = BlockRun(session, job.ref, work.store.path, job.downsample, spec, cell, window, blocks, job.stains)
+        run = BlockRun(
+            session, job.ref, work.store.path, job.downsample, spec, cell, window, blocks, job.stains, passes
+        )
         outcome = run_blocks(run)
         work.came_back()
         work.settle(outcome)

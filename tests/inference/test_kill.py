@@ -23,14 +23,21 @@ from pathlib import Path
 from tests.inference.make import make_job
 from wsi_pipeline.cohort import SlideRef
 from wsi_pipeline.inference import Engine, EngineSettings
+from wsi_pipeline.models.ensemble import Passes
 
-uri, store, model, limit, workers = sys.argv[1:]
+uri, store, model, limit, workers, tta, dropout = sys.argv[1:]
 if int(limit):
     import resource
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
 ref = SlideRef(slide_id="slide", uri=uri, name="slide.tif")
 settings = EngineSettings(
-    block=256, window=384, device="cpu", runtime="torch", precision="fp32", workers=int(workers) or None
+    block=256,
+    window=384,
+    device="cpu",
+    runtime="torch",
+    precision="fp32",
+    workers=int(workers) or None,
+    passes=Passes(int(tta), int(dropout), above=0.1) if int(tta) + int(dropout) else None,
 )
 if __name__ == "__main__":
     with Engine(model, settings) as engine:
@@ -40,10 +47,18 @@ if __name__ == "__main__":
 
 
 def start(
-    ref: SlideRef, store: Path, model: str = BASELINE, *, limit: int = 0, workers: int = 0
+    ref: SlideRef,
+    store: Path,
+    model: str = BASELINE,
+    *,
+    limit: int = 0,
+    workers: int = 0,
+    tta: int = 0,
+    dropout: int = 0,
 ) -> subprocess.Popen[str]:
     """The program in a session of its own, as from a terminal of its own."""
-    command = [sys.executable, "-c", PROGRAM, ref.uri, str(store), model, str(limit), str(workers)]
+    numbers = [str(number) for number in (limit, workers, tta, dropout)]
+    command = [sys.executable, "-c", PROGRAM, ref.uri, str(store), model, *numbers]
     root = Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": "."}
     return subprocess.Popen(
@@ -103,6 +118,22 @@ def test_a_network_killed_at_any_moment_ends_in_the_same_bytes(
     assert kill_when(start(ref, tmp_path / "killed", model), tmp_path / "killed", files, delay)
     assert start(ref, tmp_path / "killed", model).communicate()[0] == "complete\n"
     assert tree(tmp_path / "killed") == alone
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["passes", "blend"])
+def test_several_predictions_of_a_place_end_in_the_same_bytes_after_a_kill(tmp_path: Path, kind: str) -> None:
+    ref = make_slide(tmp_path / "slide.tif", 800, 600)
+    if kind == "passes":
+        model, passes = make_unet(tmp_path / "model", dropout=0.3), {"tta": 4, "dropout": 2}
+    else:
+        model, passes = make_unet(tmp_path / "model", window=128, blend=0.5), {}
+    assert start(ref, tmp_path / "alone", model, **passes).communicate()[0] == "complete\n"
+    assert kill_when(start(ref, tmp_path / "killed", model, **passes), tmp_path / "killed", 11)
+    assert (PredictionStore.open(tmp_path / "killed").blocks == BlockState.TODO).any()
+    assert start(ref, tmp_path / "killed", model, **passes).communicate()[0] == "complete\n"
+    assert tree(tmp_path / "killed") == tree(tmp_path / "alone")
+    assert list((tmp_path / "alone" / "mutual_information").rglob("c/*/*"))
 
 
 def test_a_store_that_cannot_grow_is_named_and_goes_on_when_there_is_room(ref: SlideRef, tmp_path: Path) -> None:

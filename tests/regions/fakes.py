@@ -17,6 +17,7 @@ class ArrayMap:
     block: int
     downsample: float
     size: tuple[int, int]
+    apart: NDArray[np.uint8] | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -29,6 +30,9 @@ class ArrayMap:
     def uncertainty(self, bounds: Bounds) -> NDArray[np.uint8]:
         return self.entropy[bounds.y : bounds.bottom, bounds.x : bounds.right]
 
+    def mutual_information(self, bounds: Bounds) -> NDArray[np.uint8] | None:
+        return None if self.apart is None else self.apart[bounds.y : bounds.bottom, bounds.x : bounds.right]
+
 
 def array_map(
     probability: NDArray[np.uint8],
@@ -37,6 +41,7 @@ def array_map(
     downsample: float = 1.0,
     size: tuple[int, int] | None = None,
     entropy: NDArray[np.uint8] | None = None,
+    apart: NDArray[np.uint8] | None = None,
 ) -> ArrayMap:
     maps = probability[None] if probability.ndim == 2 else probability
     height, width = maps.shape[1:]
@@ -46,6 +51,7 @@ def array_map(
         block=block,
         downsample=downsample,
         size=size or (round(width * downsample), round(height * downsample)),
+        apart=apart,
     )
 
 

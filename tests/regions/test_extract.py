@@ -117,6 +117,18 @@ def test_all_regions_are_measured_as_one_by_one() -> None:
     assert measure_all(source, 0, polygons, factor=1, level=level_of(0.5)) == alone
 
 
+def test_regions_say_how_far_predictions_disagree_where_there_are_several() -> None:
+    image = np.zeros((60, 60), np.uint8)
+    image[10:50, 10:50] = 255
+    apart = np.zeros_like(image)
+    apart[10:50, 10:30] = 102
+    (plain,) = extract(array_map(image, block=16))
+    (several,) = extract(array_map(image, block=16, apart=apart))
+    assert "Mutual information: mean" not in plain.measurements
+    assert several.measurements["Mutual information: mean"] == pytest.approx(0.2, abs=0.005)
+    assert several.uuid == plain.uuid
+
+
 def test_holes_survive_and_specks_do_not() -> None:
     image = np.zeros((2, 90, 90), np.uint8)
     image[0, 10:60, 10:60] = 255

@@ -77,6 +77,22 @@ def test_what_is_not_known_is_missing_and_not_nought(tmp_path: Path) -> None:
     assert not {"Confidence", "Out of distribution"} & set(tile_objects(tiles, run_id="r")[0].measurements)
 
 
+def test_tiles_say_how_far_several_predictions_disagree(tmp_path: Path) -> None:
+    source, tissue = scene()
+    apart = np.zeros_like(source.entropy)
+    apart[64:, :50] = 51
+    several = array_map(source.probability, block=64, downsample=2.0, entropy=source.entropy, apart=apart)
+    tiles = review_tiles(several, tissue, ["Tumor"], SETTINGS, threshold=0.5, mpp=0.5, slide_id="s")
+    # A tile is 64 map px wide: 50 of its columns disagree by 51 / 255 where it is the left one, in the lower half.
+    for tile in tiles:
+        assert tile.mutual_information == pytest.approx(0.2 * 50 / 64 if tile.x == 0 and tile.y >= 128 else 0.0)
+    write_tiles(tmp_path / "t.parquet", tiles)
+    assert [t.mutual_information for t in read_tiles(tmp_path / "t.parquet")] == pytest.approx(
+        [t.mutual_information for t in tiles]
+    )
+    assert "Mutual information: mean" in tile_objects(tiles, run_id="r")[0].measurements
+
+
 def test_strange_tiles_are_flagged_and_say_in_what() -> None:
     source, tissue = scene()
     tiles = review_tiles(

@@ -14,20 +14,22 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from wsi_pipeline.config import ClusterSettings, Config
+from wsi_pipeline.config import ClusterSettings, Config, Uncertainty
+from wsi_pipeline.errors import ModelError
 from wsi_pipeline.inference import registry
 from wsi_pipeline.inference.cluster import GPU, Cluster, connect
 from wsi_pipeline.inference.registry import ModelSpec
 from wsi_pipeline.inference.rounds import Means, OnProgress, Pace, Round
 from wsi_pipeline.inference.slide_work import SlideJob, SlideResult
 from wsi_pipeline.models import ModelCard, RuntimeChoice, choose_runtime, load_card
+from wsi_pipeline.models.ensemble import Passes
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """How to run; nothing here but `runtime`, `precision` and `device` can change a map, and those by rounding only.
+    """How to run; nothing here but `passes` can change a map by more than rounding.
 
     Attributes
     ----------
@@ -41,6 +43,8 @@ class EngineSettings:
         Worker processes on this machine; None: threads of this process.
     retries
         How often a block that failed is tried again.
+    passes
+        Further predictions where the model is not sure; they do change the map there. None: none.
     device, runtime, precision
         "auto", or what an earlier call chose, so that a resumed run goes on in the same way.
     """
@@ -54,6 +58,7 @@ class EngineSettings:
     device: str = "auto"
     runtime: str = "auto"
     precision: str = "auto"
+    passes: Passes | None = None
 
     @classmethod
     def of(cls, config: Config) -> EngineSettings:
@@ -69,7 +74,15 @@ class EngineSettings:
             device=model.device,
             runtime=model.runtime,
             precision=model.precision,
+            passes=passes_of(inference.uncertainty),
         )
+
+
+def passes_of(uncertainty: Uncertainty) -> Passes | None:
+    """The passes that a configuration asks for."""
+    if not uncertainty.on:
+        return None
+    return Passes(uncertainty.tta, uncertainty.dropout, uncertainty.above)
 
 
 class Engine:
@@ -154,6 +167,7 @@ class Engine:
             window=self.card.window if self.card.fixed_window else self.settings.window,
             block=self.block,
             retries=self.settings.retries,
+            passes=self.settings.passes,
         )
         self._round = Round(means, self._pace, on_progress)
         try:
@@ -168,7 +182,7 @@ class Engine:
     def _choose_runtime(self) -> RuntimeChoice:
         wish: dict[str, Any] = {
             "device": self.settings.device,
-            "runtime": self.settings.runtime,
+            "runtime": self._wished_runtime(),
             "precision": self.settings.precision,
             "threads": self._cluster.threads,
         }
@@ -178,6 +192,20 @@ class Engine:
         future = self._cluster.client.submit(choose_runtime, self.model_path, **wish, pure=False, resources=resources)
         choice: RuntimeChoice = future.result()
         return choice
+
+    def _wished_runtime(self) -> str:
+        """Only torch can leave dropout at work: nothing else is tried where it is asked for."""
+        passes, runtime = self.settings.passes, self.settings.runtime
+        if passes is None or not passes.dropout or self.card.architecture != "unet":
+            return runtime
+        if not self.card.architecture_args.get("dropout"):
+            raise ModelError(
+                f"model {self.card.name} has no dropout layers; set `inference.uncertainty.dropout: 0` "
+                "(`tta` works with any model)"
+            )
+        if runtime not in ("auto", "torch"):
+            raise ModelError(f"runtime {runtime} cannot leave dropout at work; set `model.runtime: torch`")
+        return "torch"
 
     def _forget(self) -> None:
         if self._cluster.in_process:

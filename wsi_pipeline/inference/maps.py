@@ -25,6 +25,9 @@ class Prediction:
         dask uint8 (C, H, W): round(255 p) of each class.
     uncertainty
         dask uint8 (H, W): round(255 entropy / ln K).
+    mutual_information
+        dask uint8 (H, W): disagreement of several predictions, on the same scale; 0 where there was one only, None
+        where there is one everywhere.
     classes
         Names of the channels.
     blocks
@@ -42,6 +45,7 @@ class Prediction:
     blocks: NDArray[np.uint8]
     downsample: float
     mpp: float
+    mutual_information: da.Array | None = None
 
 
 def open_prediction(run: str | Path, slide_id: str) -> Prediction:
@@ -66,6 +70,7 @@ def open_prediction(run: str | Path, slide_id: str) -> Prediction:
     """
     store = PredictionStore.open(RunDir(Path(run)).slide(slide_id).prediction)
     probability, uncertainty = store.arrays
+    apart = store.mutual_information_array
     return Prediction(
         slide_id=store.slide_id,
         probability=_lazy(probability, (1, store.block, store.block)),
@@ -74,6 +79,7 @@ def open_prediction(run: str | Path, slide_id: str) -> Prediction:
         blocks=store.blocks,
         downsample=store.downsample,
         mpp=store.mpp,
+        mutual_information=None if apart is None else _lazy(apart, (store.block, store.block)),
     )
 
 

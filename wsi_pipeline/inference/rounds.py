@@ -17,6 +17,7 @@ from wsi_pipeline.inference.registry import ModelSpec
 from wsi_pipeline.inference.slide_work import SlideJob, SlideResult, SlideWork, failed_result
 from wsi_pipeline.inference.work import BlockRun, BlockSpec, RunOutcome, run_blocks
 from wsi_pipeline.models import ModelCard
+from wsi_pipeline.models.ensemble import Passes
 
 if TYPE_CHECKING:
     from distributed import Future
@@ -48,6 +49,7 @@ class Means:
     window: int
     block: int
     retries: int
+    passes: Passes | None = None
 
 
 @dataclass(slots=True)
@@ -160,7 +162,7 @@ class Round:
             return
         means = self._means
         try:
-            work = SlideWork.start(job, means.card, block=means.block, retries=means.retries)
+            work = SlideWork.start(job, means.card, block=means.block, retries=means.retries, passes=means.passes)
         except StoreError as error:
             self._results.append(failed_result(job, error))
             return
@@ -182,6 +184,7 @@ class Round:
             window=means.window,
             blocks=blocks,
             stains=work.store.info.stains,
+            passes=means.passes,
         )
         key = f"predict-blocks-{uuid.uuid4().hex}"
         future = self._client.submit(run_blocks, run, key=key, pure=False, resources=self._resources)

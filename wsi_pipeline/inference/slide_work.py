@@ -18,6 +18,7 @@ from wsi_pipeline.inference.blocks import cells_of, strip_order
 from wsi_pipeline.inference.store import BlockState, MapInfo, PredictionStore
 from wsi_pipeline.inference.work import BlockSpec, RunOutcome, Seconds
 from wsi_pipeline.models import ModelCard
+from wsi_pipeline.models.ensemble import Passes
 from wsi_pipeline.models.macenko import Stains
 
 Block = tuple[int, int]
@@ -104,7 +105,9 @@ class SlideResult:
         return self.error is None and not self.failed
 
 
-def map_info(job: SlideJob, card: ModelCard, block: int, cells: NDArray[np.bool_]) -> MapInfo:
+def map_info(
+    job: SlideJob, card: ModelCard, block: int, cells: NDArray[np.bool_], passes: Passes | None = None
+) -> MapInfo:
     """What the store of a job is of; `block` in working px."""
     digest = hashlib.sha256(repr(cells.shape).encode() + np.packbits(cells).tobytes()).hexdigest()
     return MapInfo(
@@ -118,6 +121,8 @@ def map_info(job: SlideJob, card: ModelCard, block: int, cells: NDArray[np.bool_
         block=block // card.output_downsample,
         tissue=digest[:16],
         stains=job.stains if card.preprocessing == "macenko" else None,
+        passes=passes,
+        blend=card.blend,
     )
 
 
@@ -147,7 +152,9 @@ class SlideWork:
     _suspects: deque[Block] = field(default_factory=deque)
 
     @classmethod
-    def start(cls, job: SlideJob, card: ModelCard, *, block: int, retries: int) -> SlideWork:
+    def start(
+        cls, job: SlideJob, card: ModelCard, *, block: int, retries: int, passes: Passes | None = None
+    ) -> SlideWork:
         """Open or make the store, and queue what is not done yet.
 
         Parameters
@@ -162,7 +169,7 @@ class SlideWork:
         """
         cell = card.cell
         cells = np.asarray(job.tissue.cells(cell, job.downsample, job.size), bool)
-        store = PredictionStore.open_or_create(job.store, map_info(job, card, block, cells))
+        store = PredictionStore.open_or_create(job.store, map_info(job, card, block, cells, passes))
         per_block = store.block * card.output_downsample // cell
         work = cls(job, store, retries, cells, per_block, store.blocks)
         work._plan()

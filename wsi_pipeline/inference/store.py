@@ -1,5 +1,7 @@
 """The prediction store: probability and uncertainty of one slide, as zarr v3 that any reader opens.
 
+Where places were predicted more than once (`MapInfo.passes`, `MapInfo.blend`) there is also `mutual_information`.
+
 One block is one shard and is written whole, by one task, beside its name and renamed into place; so nothing
 is ever half written, and the same content gives the same bytes. The client alone writes `blocks`, after the
 data of a block are there. Lengths are in map pixels and rectangles in the map's frame unless said otherwise.
@@ -10,7 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import IntEnum
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +27,7 @@ from zarr.storage import FsspecStore, LocalStore
 
 from wsi_pipeline.errors import StoreError
 from wsi_pipeline.files import remove_partials
+from wsi_pipeline.models.ensemble import Passes
 from wsi_pipeline.models.macenko import Stains
 from wsi_pipeline.objects import RGB
 from wsi_pipeline.tiling import BlockGrid, Bounds, working_size
@@ -65,6 +68,10 @@ class MapInfo:
         Hex digest of the cells that were to be computed; outside of them the map is 0.
     stains
         What the model was told of the slide's stains; None where it does not ask.
+    passes
+        Further predictions of places that are not sure; None: each place is predicted once.
+    blend
+        Share by which the windows of the model overlap; None: they do not.
     """
 
     slide_id: str
@@ -77,6 +84,13 @@ class MapInfo:
     block: int
     tissue: str
     stains: Stains | None = None
+    passes: Passes | None = None
+    blend: float | None = None
+
+    @property
+    def has_mutual_information(self) -> bool:
+        """Whether there is more than one prediction of a place, so that they can disagree."""
+        return self.passes is not None or self.blend is not None
 
     @property
     def grid(self) -> BlockGrid:
@@ -96,6 +110,9 @@ class MapInfo:
             "block": self.block,
             "tissue": self.tissue,
             **({} if self.stains is None else {"stains": self.stains.to_json()}),
+            # Left out where they are off, so that such stores stay what they were.
+            **({} if self.passes is None else {"passes": self.passes.to_json()}),
+            **({} if self.blend is None else {"blend": self.blend}),
         }
 
     @classmethod
@@ -113,11 +130,14 @@ class MapInfo:
             block=int(raw["block"]),
             tissue=str(raw["tissue"]),
             stains=None if raw.get("stains") is None else Stains.from_json(raw["stains"]),
+            passes=Passes(**raw["passes"]) if "passes" in raw else None,
+            blend=float(raw["blend"]) if "blend" in raw else None,
         )
 
     def differences(self, other: MapInfo) -> list[str]:
         """In words, what makes maps of the two incomparable. Blocks do not: they change no pixel."""
-        names = ("slide_id", "size", "mpp", "downsample", "classes", "model_id", "temperature", "tissue", "stains")
+        changes_nothing = {"block"}
+        names = [field.name for field in fields(self) if field.name not in changes_nothing]
         return [
             f"{name} {getattr(self, name)} is not {getattr(other, name)}"
             for name in names
@@ -148,6 +168,7 @@ class PredictionStore:
         self.info = info
         self._probability = _array(group, "probability")
         self._uncertainty = _array(group, "uncertainty")
+        self._mutual_information = _array(group, "mutual_information") if info.has_mutual_information else None
         self._blocks = _array(group, "blocks")
 
     @classmethod
@@ -175,14 +196,15 @@ class PredictionStore:
                 dimension_names=("class", "y", "x"),
                 **common,
             )
-            group.create_array(
-                "uncertainty",
-                shape=(grid.height, grid.width),
-                chunks=(chunk, chunk),
-                shards=(info.block, info.block),
-                dimension_names=("y", "x"),
-                **common,
-            )
+            for name in ("uncertainty", *(("mutual_information",) if info.has_mutual_information else ())):
+                group.create_array(
+                    name,
+                    shape=(grid.height, grid.width),
+                    chunks=(chunk, chunk),
+                    shards=(info.block, info.block),
+                    dimension_names=("y", "x"),
+                    **common,
+                )
             group.create_array(
                 "blocks", shape=grid.shape, chunks=grid.shape, dimension_names=("block_y", "block_x"), **common
             )
@@ -286,6 +308,11 @@ class PredictionStore:
         """The zarr arrays themselves: probability uint8 (C, H, W) and uncertainty uint8 (H, W)."""
         return self._probability, self._uncertainty
 
+    @property
+    def mutual_information_array(self) -> zarr.Array[Any] | None:
+        """The zarr array uint8 (H, W); None where each place was predicted once."""
+        return self._mutual_information
+
     def read(self, channel: int, bounds: Bounds) -> NDArray[np.uint8]:
         """round(255 p) of one class, uint8 (height, width) of `bounds`; 0 beyond the map.
 
@@ -300,6 +327,13 @@ class PredictionStore:
         """round(255 H / ln K), uint8 (height, width) of `bounds`, as `read`."""
         return self._read(self._uncertainty, None, bounds)
 
+    def mutual_information(self, bounds: Bounds) -> NDArray[np.uint8] | None:
+        """Disagreement of the predictions of a place, uint8 (height, width) of `bounds`, on the scale of the entropy.
+
+        0 where there was one prediction only; None where there is one everywhere.
+        """
+        return None if self._mutual_information is None else self._read(self._mutual_information, None, bounds)
+
     @property
     def blocks(self) -> NDArray[np.uint8]:
         """`BlockState` of each block, uint8 (rows, columns); a copy of what the store holds now."""
@@ -312,9 +346,16 @@ class PredictionStore:
             self._blocks[...] = states
 
     def write_block(
-        self, row: int, column: int, probability: NDArray[np.uint8], uncertainty: NDArray[np.uint8]
+        self,
+        row: int,
+        column: int,
+        probability: NDArray[np.uint8],
+        uncertainty: NDArray[np.uint8],
+        mutual_information: NDArray[np.uint8] | None = None,
     ) -> None:
         """Write one block: uint8 (C, h, w) and (h, w), cut at the map's edge. Blocks that are all 0 take no file.
+
+        `mutual_information` belongs to stores that hold it, and is passed over by others.
 
         On a local path the data have reached the disk when this returns.
 
@@ -328,9 +369,11 @@ class PredictionStore:
         with _told(self.path, "written"):
             _for_writing(self._probability, probability)[(slice(None), *area)] = probability
             _for_writing(self._uncertainty, uncertainty)[area] = uncertainty
+            if self._mutual_information is not None and mutual_information is not None:
+                _for_writing(self._mutual_information, mutual_information)[area] = mutual_information
             if "://" not in self.path:
-                for file in (f"probability/c/0/{row}/{column}", f"uncertainty/c/{row}/{column}"):
-                    _flush(Path(self.path, file))
+                for name in ("probability/c/0", "uncertainty/c", "mutual_information/c"):
+                    _flush(Path(self.path, name, str(row), str(column)))
 
     def _read(self, array: zarr.Array[Any], channel: int | None, bounds: Bounds) -> NDArray[np.uint8]:
         height, width = array.shape[-2:]

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -16,12 +16,15 @@ from numpy.typing import NDArray
 from wsi_pipeline.cohort import SlideRef
 from wsi_pipeline.errors import ModelError, SlideError
 from wsi_pipeline.inference import registry
-from wsi_pipeline.inference.blocks import Region, batches, plan_block
+from wsi_pipeline.inference.blend import BlendComputer
+from wsi_pipeline.inference.compute import BlockArea, Computer, HaloComputer, Pixels
+from wsi_pipeline.inference.doubt import DoubtComputer
 from wsi_pipeline.inference.registry import LoadedModel, ModelSpec
 from wsi_pipeline.inference.store import BlockState, PredictionStore
+from wsi_pipeline.models import Segmenter
+from wsi_pipeline.models.ensemble import Passes, check_passes
 from wsi_pipeline.models.macenko import Stains
 from wsi_pipeline.models.net_segmenter import stained
-from wsi_pipeline.models.segmenter import InsideSegmenter, Maps, inside
 from wsi_pipeline.slides import Slide
 from wsi_pipeline.tiling import Bounds
 
@@ -59,6 +62,8 @@ class BlockRun:
         In working px; `window` with its halo.
     stains
         Of the slide, where the model needs them.
+    passes
+        Further predictions of places that are not sure; None: none.
     """
 
     session: str
@@ -70,6 +75,7 @@ class BlockRun:
     window: int
     blocks: tuple[BlockSpec, ...]
     stains: Stains | None = None
+    passes: Passes | None = None
 
 
 @dataclass(slots=True)
@@ -106,14 +112,6 @@ class RunOutcome:
 
     blocks: tuple[BlockOutcome, ...]
     seconds: Seconds
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Pixels:
-    """What was read of a block."""
-
-    regions: list[Region]
-    images: list[NDArray[np.uint8]] = field(default_factory=list)
 
 
 def run_blocks(run: BlockRun) -> RunOutcome:
@@ -159,10 +157,9 @@ class _Worker:
         self._turn = model.turn
         self._store = store
         self._seconds = seconds
-        self._factor = model.segmenter.card.output_downsample
-        self._batch = 0 if run.model.device == "cpu" else GPU_BATCH_PIXELS
+        self._computer = computer(model.segmenter, run)
 
-    def read_ahead(self, pool: ThreadPoolExecutor) -> Iterator[tuple[BlockSpec, Future[_Pixels]]]:
+    def read_ahead(self, pool: ThreadPoolExecutor) -> Iterator[tuple[BlockSpec, Future[Pixels]]]:
         """Each block with its pixels on the way, the next one's already asked for."""
         blocks = self._run.blocks
         reading = pool.submit(self._read, blocks[0])
@@ -173,12 +170,12 @@ class _Worker:
             yield block, current
         # A run that was stopped leaves one read behind, which the pool waits for.
 
-    def one(self, block: BlockSpec, reading: Future[_Pixels]) -> BlockOutcome:
+    def one(self, block: BlockSpec, reading: Future[Pixels]) -> BlockOutcome:
         try:
             with _clocked(self._seconds, "wait"):
                 pixels = reading.result()
             with self._turn, _clocked(self._seconds, "model"):
-                probability, uncertainty = self._compute(block, pixels)
+                maps = self._computer.compute(self._area(block), pixels, self._read_pixels)
         except BLOCK_ERRORS as error:
             cause = error.cause if isinstance(error, SlideError) else " ".join(str(error).split())
             logger.warning(
@@ -187,74 +184,46 @@ class _Worker:
             return BlockOutcome(block.row, block.column, BlockState.FAILED, cause or type(error).__name__)
         # Not a fault of this block: an error here ends the run.
         with _clocked(self._seconds, "write"):
-            self._store.write_block(block.row, block.column, probability, uncertainty)
+            self._store.write_block(block.row, block.column, *maps)
         return BlockOutcome(block.row, block.column, BlockState.DONE)
 
-    def _working(self, block: BlockSpec) -> Bounds:
-        """The block in working px."""
-        return Bounds(*(side * self._factor for side in self._store.grid.bounds(block.row, block.column)))
-
-    def _read(self, block: BlockSpec) -> _Pixels:
-        grid = self._store.grid
-        card = self._segmenter.card
+    def _area(self, block: BlockSpec) -> BlockArea:
+        grid, card = self._store.grid, self._segmenter.card
+        bounds = Bounds(*(side * card.output_downsample for side in grid.bounds(block.row, block.column)))
         step = card.cell if card.fixed_window else card.stride
-        edge = tuple(-(-side * self._factor // step) * step for side in (grid.width, grid.height))
+        right, bottom = (-(-side * card.output_downsample // step) * step for side in (grid.width, grid.height))
+        return BlockArea(bounds, block.cells, self._run.cell, (right, bottom))
+
+    def _read(self, block: BlockSpec) -> Pixels:
         with _clocked(self._seconds, "read"):
-            pixels = _Pixels(
-                plan_block(
-                    self._working(block),
-                    block.cells,
-                    cell=self._run.cell,
-                    halo=self._segmenter.card.halo,
-                    window=self._run.window,
-                    edge=(edge[0], edge[1]),
-                )
-            )
+            pixels = Pixels(self._computer.plan(self._area(block)))
             for region in pixels.regions:
-                pixels.images.append(self._slide.read(region.bounds, self._run.downsample))
+                pixels.images.append(self._read_pixels(region.bounds))
         return pixels
 
-    def _compute(self, block: BlockSpec, pixels: _Pixels) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """The block's maps, uint8 (C, h, w) and (h, w) in map pixels; 0 outside of its cells."""
-        bounds = self._working(block)
-        factor = self._factor
-        rows, columns = (-(-side // self._run.cell) for side in (bounds.height, bounds.width))
-        # Windows may reach beyond the map's edge, by less than a stride: room for whole cells is room enough.
-        height, width = (count * self._run.cell // factor for count in (rows, columns))
-        probability = np.zeros((len(self._segmenter.card.foreground), height, width), np.uint8)
-        uncertainty = np.zeros((height, width), np.uint8)
-        windows = [(number, window) for number, region in enumerate(pixels.regions) for window in region.windows]
-        for batch in batches(windows, self._batch):
-            images = np.stack([_cut(pixels.images[n], pixels.regions[n].bounds, w.bounds) for n, w in batch])
-            maps = self._cores(images, batch[0][1].halo)
-            for index, (_, window) in enumerate(batch):
-                core = window.core
-                y, x = (core.y - bounds.y) // factor, (core.x - bounds.x) // factor
-                h, w = core.height // factor, core.width // factor
-                probability[:, y : y + h, x : x + w] = maps.probability[index]
-                uncertainty[y : y + h, x : x + w] = maps.uncertainty[index]
-        _clear(block.cells, self._run.cell // factor, probability, uncertainty)
-        map_height, map_width = bounds.height // factor, bounds.width // factor
-        return probability[:, :map_height, :map_width], uncertainty[:map_height, :map_width]
-
-    def _cores(self, images: NDArray[np.uint8], halo: int) -> Maps:
-        """The maps of windows without their halos."""
-        if isinstance(self._segmenter, InsideSegmenter):
-            return self._segmenter.predict_inside(images, halo)
-        return inside(self._segmenter.predict(images), halo // self._factor)
+    def _read_pixels(self, bounds: Bounds) -> NDArray[np.uint8]:
+        return self._slide.read(bounds, self._run.downsample)
 
 
-def _cut(image: NDArray[np.uint8], frame: Bounds, part: Bounds) -> NDArray[np.uint8]:
-    y, x = part.y - frame.y, part.x - frame.x
-    return image[y : y + part.height, x : x + part.width]
+def computer(segmenter: Segmenter, run: BlockRun) -> Computer:
+    """What makes the maps of a run, as the model's card and the run's passes ask for it.
 
-
-def _clear(cells: NDArray[np.bool_], side: int, probability: NDArray[np.uint8], uncertainty: NDArray[np.uint8]) -> None:
-    """Set what was computed outside of the cells (to make larger windows) to 0; `side` in map pixels."""
-    for row, column in np.argwhere(~cells):
-        area = (slice(row * side, (row + 1) * side), slice(column * side, (column + 1) * side))
-        probability[:, *area] = 0
-        uncertainty[area] = 0
+    Raises
+    ------
+    ModelError
+        The model cannot make these passes.
+    """
+    check_passes(segmenter, run.passes)
+    if segmenter.card.fixed_window and run.passes is not None:
+        raise ModelError(
+            f"{segmenter.card.name}: a model of fixed windows cannot look again at single places; leave "
+            "`inference.uncertainty` out"
+        )
+    batch = 0 if run.model.device == "cpu" else GPU_BATCH_PIXELS
+    if segmenter.card.blend is not None:
+        return BlendComputer(segmenter, batch=batch, passes=run.passes)
+    plain = HaloComputer(segmenter, window=run.window, batch=batch)
+    return plain if run.passes is None else DoubtComputer(segmenter, plain, batch=batch, passes=run.passes)
 
 
 @contextmanager

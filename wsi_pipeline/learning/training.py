@@ -54,6 +54,8 @@ class Recipe:
         Side of a crop in pixels at the model's mpp, and crops to a step.
     channels
         Width of the network; ignored where a model is the beginning.
+    dropout
+        Of the network, see `UNet`; ignored likewise.
     rate
         Highest learning rate of the one-cycle schedule (Smith 2018), for AdamW.
     dice
@@ -67,6 +69,7 @@ class Recipe:
     crop: int = 96
     batch: int = 8
     channels: int = 16
+    dropout: float = 0.0
     rate: float = 6e-3
     decay: float = 1e-2
     dice: float = 0.0
@@ -130,7 +133,10 @@ def train(
     _check(samples, recipe.crop, steps)
     parent = None if init is None else _parent(init, classes, mpp)
     with _torch_settings(threads, seed):
-        net = UNet(recipe.channels, len(classes)) if init is None else read_unet(_weights(init))
+        if init is None or parent is None:
+            net = UNet(recipe.channels, len(classes), recipe.dropout)
+        else:
+            net = read_unet(_weights(init), dropout=float(parent.architecture_args.get("dropout", 0)))
         channels_last(net)
         loss = _fit(net, samples, replay, steps, len(classes), seed, recipe, init is not None, progress)
         calibration = _calibrate(net, held_out, [spec.name for spec in classes])

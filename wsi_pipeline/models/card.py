@@ -81,6 +81,10 @@ class ModelCard(_Part):
         "macenko": the net sees haematoxylin, eosin and optical density, scaled per slide; see `stains`. Else colours.
     output
         What the network gives: "logits" or "probabilities". The bundled network gives logits.
+    blend
+        Share by which neighbouring windows overlap, for a model whose map depends on where its window begins (it sees
+        far, or normalises over the window). It then gets windows of just `window` px, with no halo, and they are
+        blended. None: the halo is enough, and nothing is computed twice.
     classes
         In the order of the output channels. `background` only with softmax, and once at most.
     mean, std
@@ -105,6 +109,7 @@ class ModelCard(_Part):
     fixed_window: bool = False
     preprocessing: Literal["none", "macenko"] = "none"
     output: Literal["logits", "probabilities"] = "logits"
+    blend: Annotated[float | None, Field(ge=0.1, le=0.5)] = None
     activation: Literal["softmax", "sigmoid"] = "softmax"
     classes: tuple[ClassSpec, ...]
     mean: Triple = (0.0, 0.0, 0.0)
@@ -152,6 +157,10 @@ class ModelCard(_Part):
             raise ValueError("stride: must be a multiple of output_downsample")
         if self.fixed_window and (self.stated_halo is None or self.window <= 2 * self.stated_halo):
             raise ValueError("fixed_window: needs a `halo`, of less than half the window")
+        if self.blend is not None and self.fixed_window:
+            raise ValueError("blend: windows of `fixed_window` do not overlap; leave one of the two out")
+        if self.blend is not None and self.stated_halo:
+            raise ValueError("blend: blended windows have no halo; leave one of the two out")
         return self
 
     @property
@@ -162,6 +171,8 @@ class ModelCard(_Part):
     @property
     def halo(self) -> int:
         """Input pixels, see the class; raises `ModelError` when nobody has measured it yet."""
+        if self.blend is not None:
+            return 0
         if self.stated_halo is None:
             raise ModelError(f"model {self.name}: the card states no halo; `load_card` measures it")
         return self.stated_halo
@@ -190,7 +201,7 @@ class ModelCard(_Part):
         """The card as JSON values, keys as in `card.json`."""
         value = self.model_dump(mode="json", by_alias=True)
         # Cards without them stay what they were, and so do the ids of runs.
-        later = {"appearance": None, "fixed_window": False, "preprocessing": "none", "output": "logits"}
+        later = {"appearance": None, "fixed_window": False, "preprocessing": "none", "output": "logits", "blend": None}
         return {key: found for key, found in value.items() if key not in later or found != later[key]}
 
 

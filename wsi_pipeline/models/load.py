@@ -47,7 +47,7 @@ def load_card(path: str | Path) -> ModelCard:
     if str(path).startswith("baseline:"):
         return parse_baseline(str(path))
     card = entry_card(str(path)) if is_entry_point(str(path)) else _card_at(Path(path))
-    return card if card.stated_halo is not None else _with_measured_halo(card, str(path))
+    return card if card.blend is not None or card.stated_halo is not None else _with_measured_halo(card, str(path))
 
 
 def _card_at(path: Path) -> ModelCard:

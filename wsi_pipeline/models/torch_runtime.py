@@ -6,7 +6,7 @@ import copy
 import logging
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Final, TypeVar
@@ -19,6 +19,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.models.card import ModelCard
+from wsi_pipeline.models.dropout import Draws, with_draws
+from wsi_pipeline.models.ensemble import Draw
 from wsi_pipeline.models.segmenter import Maps, binary_uncertainty, check_images, needs_entropy_output
 from wsi_pipeline.models.unet import read_unet
 
@@ -132,7 +134,10 @@ class TorchSegmenter:
         self.precision = precision
         self._device = torch.device(device)
         self._dtype = DTYPES[precision]
-        graph = MapGraph(channels_last(fused(net)), card).to(self._device)
+        net = fused(net)
+        self._draws = Draws()
+        self.has_dropout = with_draws(net, self._draws) > 0
+        graph = MapGraph(channels_last(net), card).to(self._device)
         self._graph = graph.requires_grad_(False).eval()
         self._turn = threading.Lock()
         self._local = threading.local()
@@ -140,9 +145,21 @@ class TorchSegmenter:
 
     def predict(self, images: NDArray[np.uint8]) -> Maps:
         """See `Segmenter.predict`; raises `ModelError` when one image alone is too large for the GPU."""
+        return self._maps(images, None)
+
+    def sample(self, images: NDArray[np.uint8], draws: Sequence[Draw]) -> Maps:
+        """See `SamplingSegmenter.sample`."""
+        return self._maps(images, draws)
+
+    def _maps(self, images: NDArray[np.uint8], draws: Sequence[Draw] | None) -> Maps:
         check_images(images, self.card)
-        run = self._on_cpu if self._device.type == "cpu" else self._on_cuda
-        parts = self._batches.run(run, images)
+        compute = self._on_cpu if self._device.type == "cpu" else self._on_cuda
+
+        def run(part: slice) -> list[NDArray[np.uint8]]:
+            with self._draws.at_work(draws[part] if draws is not None else ()):
+                return compute(images[part])
+
+        parts = self._batches.run_slices(run, images.shape)
         outputs = [np.concatenate(group) if len(group) > 1 else group[0] for group in zip(*parts, strict=True)]
         probability = outputs[0]
         return Maps(probability, outputs[1] if len(outputs) > 1 else binary_uncertainty(probability))
@@ -189,24 +206,29 @@ class HalvingBatches:
         self._most_pixels: int | None = None
 
     def run(self, run: Callable[[NDArray[np.uint8]], T], images: NDArray[np.uint8]) -> list[T]:
-        """Results of `run` for consecutive parts of `images` (N, H, W, 3).
+        """Results of `run` for consecutive parts of `images` (N, H, W, 3); see `run_slices`."""
+        return self.run_slices(lambda part: run(images[part]), images.shape)
+
+    def run_slices(self, run: Callable[[slice], T], shape: tuple[int, ...]) -> list[T]:
+        """Results of `run` for consecutive slices of the first axis of images of `shape` (N, H, W, ...).
 
         Raises
         ------
         ModelError
             Not even one image fits.
         """
-        pixels = images.shape[1] * images.shape[2]
-        size = self._fitting(pixels, len(images))
+        count, height, width = shape[:3]
+        pixels = height * width
+        size = self._fitting(pixels, count)
         results: list[T] = []
         start = 0
-        while start < len(images):
-            part = images[start : start + size]
+        while start < count:
+            part = slice(start, min(start + size, count))
+            length = part.stop - start
             try:
                 result = run(part)
             except torch.OutOfMemoryError as error:
-                if len(part) == 1:
-                    height, width = images.shape[1:3]
+                if length == 1:
                     raise ModelError(
                         f"the GPU's memory does not hold one window of {width} x {height} px; "
                         "set a smaller `inference.window`, or `model.device: cpu`"
@@ -214,13 +236,13 @@ class HalvingBatches:
                 result = None
             if result is None:
                 # Out here the error is gone, and with it what its frames held on the GPU.
-                size = len(part) // 2
+                size = length // 2
                 self._most_pixels = size * pixels
                 _log.warning("out of GPU memory: going on with %d windows of %d px at once", size, pixels)
                 torch.cuda.empty_cache()
                 continue
             results.append(result)
-            start += len(part)
+            start += length
         return results
 
     def _fitting(self, pixels: int, count: int) -> int:
@@ -233,4 +255,7 @@ def load_torch(
     card: ModelCard, weights: Path, *, device: str = "cpu", precision: str = "fp32", threads: int | None = None
 ) -> TorchSegmenter:
     """The bundled U-Net of `weights` on torch; see `TorchSegmenter`."""
-    return TorchSegmenter(card, read_unet(weights), device=device, precision=precision, threads=threads)
+    dropout = float(card.architecture_args.get("dropout", 0))
+    return TorchSegmenter(
+        card, read_unet(weights, dropout=dropout), device=device, precision=precision, threads=threads
+    )

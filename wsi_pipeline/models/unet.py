@@ -47,23 +47,28 @@ class UNet(nn.Module):
         Width of the first level; doubled at each of the other three.
     classes
         Output channels.
+    dropout
+        Share of the channels that is dropped in training behind the deepest stage and the two stages after it, as in
+        a Bayesian SegNet (Kendall et al. 2017).
     """
 
-    def __init__(self, channels: int = 16, classes: int = 2) -> None:
+    def __init__(self, channels: int = 16, classes: int = 2, dropout: float = 0.0) -> None:
         super().__init__()
         c = channels
         self.e0, self.e1, self.e2, self.e3 = _block(3, c), _block(c, 2 * c), _block(2 * c, 4 * c), _block(4 * c, 8 * c)
         self.d2, self.d1, self.d0 = _block(12 * c, 4 * c), _block(6 * c, 2 * c), _block(3 * c, c)
         self.head = nn.Conv2d(c, classes, 1)
+        self.dropout = dropout
+        self.drop3, self.drop2, self.drop1 = (nn.Dropout2d(dropout) for _ in range(3))
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, classes, H, W) of normalised images (N, 3, H, W); H and W are multiples of 8."""
         a: Tensor = self.e0(x)
         b: Tensor = self.e1(functional.max_pool2d(a, 2))
         c: Tensor = self.e2(functional.max_pool2d(b, 2))
-        d: Tensor = self.e3(functional.max_pool2d(c, 2))
-        y: Tensor = self.d2(torch.cat([_up(d), c], 1))
-        y = self.d1(torch.cat([_up(y), b], 1))
+        d: Tensor = self.drop3(self.e3(functional.max_pool2d(c, 2)))
+        y: Tensor = self.drop2(self.d2(torch.cat([_up(d), c], 1)))
+        y = self.drop1(self.d1(torch.cat([_up(y), b], 1)))
         y = self.d0(torch.cat([_up(y), a], 1))
         logits: Tensor = self.head(y)
         return logits
@@ -77,7 +82,7 @@ class UNet(nn.Module):
         return self.head.out_channels
 
 
-def unet_from_state(state: dict[str, Tensor], *, source: str) -> UNet:
+def unet_from_state(state: dict[str, Tensor], *, source: str, dropout: float = 0.0) -> UNet:
     """The U-Net that `state` belongs to; width and number of classes are read from the head.
 
     Raises
@@ -88,7 +93,7 @@ def unet_from_state(state: dict[str, Tensor], *, source: str) -> UNet:
     head = state.get("head.weight")
     if head is None or head.ndim != 4:
         raise ModelError(f"{source}: these are not the weights of the bundled U-Net (no `head.weight`)")
-    net = UNet(channels=head.shape[1], classes=head.shape[0])
+    net = UNet(channels=head.shape[1], classes=head.shape[0], dropout=dropout)
     try:
         net.load_state_dict(state)
     except RuntimeError as error:
@@ -97,7 +102,7 @@ def unet_from_state(state: dict[str, Tensor], *, source: str) -> UNet:
     return net.eval()
 
 
-def read_unet(path: Path) -> UNet:
+def read_unet(path: Path, *, dropout: float = 0.0) -> UNet:
     """The U-Net of a `.safetensors` file, or of a state dict that `torch.save` wrote (read with `weights_only`).
 
     This is how weights from elsewhere come in: `save_model` then gives them a card.
@@ -119,7 +124,7 @@ def read_unet(path: Path) -> UNet:
         raise ModelError(f"{path}: is not a file of plain tensors that can be read safely: {reason}") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ModelError(f"{path}: holds something other than a state dict of tensors")
-    return unet_from_state(state, source=str(path))
+    return unet_from_state(state, source=str(path), dropout=dropout)
 
 
 def save_model(folder: Path, net: UNet, card: ModelCard) -> ModelCard:
@@ -141,9 +146,9 @@ def save_model(folder: Path, net: UNet, card: ModelCard) -> ModelCard:
     data = safetensors.torch.save(tensors)
     update = {
         "architecture": "unet",
-        "architecture_args": {"channels": net.channels},
+        "architecture_args": {"channels": net.channels, **({"dropout": net.dropout} if net.dropout else {})},
         "stride": STRIDE,
-        "stated_halo": HALO,
+        "stated_halo": None if card.blend is not None else HALO,
         "weights": WEIGHTS_NAME,
         "sha256": sha256_bytes(data),
     }

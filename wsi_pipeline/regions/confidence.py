@@ -27,6 +27,8 @@ class TileSums:
     confidence
         Soft Dice Σ over classes 2 Σpy / Σ over classes (Σp + Σy) (Borges et al. 2024, over a whole image and one class
         there), y the marked pixels; None where none is marked.
+    mutual_information
+        Mean disagreement of several predictions, places with one only counted as 0; None where there is one everywhere.
     """
 
     pixels: int
@@ -36,6 +38,7 @@ class TileSums:
     expected: float
     margin: float | None
     confidence: float | None
+    mutual_information: float | None = None
 
 
 def stripe_sums(
@@ -46,6 +49,7 @@ def stripe_sums(
     *,
     level: float,
     exclusive: bool,
+    disagreement: NDArray[np.uint8] | None = None,
 ) -> list[TileSums]:
     """Values of the tiles of one row.
 
@@ -59,6 +63,8 @@ def stripe_sums(
         A pixel is of a class where its probability lies above, in steps of 1/255; see `level_of`.
     exclusive
         Softmax (what the classes leave of 1 is background), or each class by itself.
+    disagreement
+        Mutual information, uint8 (rows, columns), where there are several predictions.
     """
 
     def sums(values: NDArray[np.generic]) -> Floats:
@@ -76,6 +82,7 @@ def stripe_sums(
     area = sum((sums(y & on_tissue) for y in marked), np.zeros(len(starts)))
     whole = sum(probability, np.zeros(len(starts))) + 255.0 * area
     expected, apart, unsure = (sums(values * on_tissue) / n for values in (wrong, margin, entropy))
+    information = None if disagreement is None else sums(disagreement * on_tissue) / n
     return [
         TileSums(
             pixels=int(count[i]),
@@ -85,6 +92,7 @@ def stripe_sums(
             expected=float(expected[i]),
             margin=float(apart[i]) if count[i] else None,
             confidence=float(2 * inside[i] / whole[i]) if area[i] else None,
+            mutual_information=None if information is None or not count[i] else float(information[i]),
         )
         for i in range(len(starts))
     ]

@@ -43,6 +43,9 @@ class ProbabilityMap(Protocol):
     def uncertainty(self, bounds: Bounds) -> NDArray[np.uint8]:
         """Entropy (rows, columns), round(255 H / ln K)."""
 
+    def mutual_information(self, bounds: Bounds) -> NDArray[np.uint8] | None:
+        """Disagreement of several predictions (rows, columns), on the same scale; None where there is one only."""
+
 
 def level_of(threshold: float) -> float:
     """The contour level of the uint8 map: p at or above `threshold` lies inside, and no sample lies on it."""

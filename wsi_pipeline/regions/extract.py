@@ -63,6 +63,7 @@ def extract_regions(
                         "Entropy: mean": round(values.mean_entropy, 4),
                         "Margin: mean": round(values.margin, 4),
                         "Confidence": round(values.confidence, 4),
+                        **_disagreement(values.mean_mutual_information),
                     },
                     metadata={
                         META_RUN: run_id,
@@ -72,6 +73,10 @@ def extract_regions(
                 )
             )
     return found
+
+
+def _disagreement(value: float | None) -> dict[str, float]:
+    return {} if value is None else {"Mutual information: mean": round(value, 4)}
 
 
 def _area_um2(polygon: Polygon, mpp: float) -> float:

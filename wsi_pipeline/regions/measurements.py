@@ -25,7 +25,7 @@ class RegionValues(NamedTuple):
     `confidence` is the soft Dice 2 Σpy / (Σp + Σy), y the region, p summed over the region and a margin
     around it without other regions of the class: low where much probability lies outside, or little inside
     (after Borges et al. 2024, soft Dice confidence, there over a whole image). `margin` is the mean of |2p − 1|, the
-    class against all else.
+    class against all else. `mean_mutual_information` is None where each place was predicted once.
     """
 
     mean_probability: float
@@ -33,10 +33,19 @@ class RegionValues(NamedTuple):
     mean_entropy: float
     confidence: float
     margin: float
+    mean_mutual_information: float | None = None
+
+
+class Sampled(NamedTuple):
+    """Values at a rectangle of contour samples, uint8 (height, width) each."""
+
+    probability: NDArray[np.uint8]
+    entropy: NDArray[np.uint8]
+    mutual_information: NDArray[np.uint8] | None = None
 
 
 class Samples:
-    """Probability of one class and entropy at the contour samples, with the blocks of late kept.
+    """Probability of one class, entropy and disagreement at the contour samples, with the blocks of late kept.
 
     Regions are many and small: without the blocks kept, every one of them would decode its chunks anew.
     """
@@ -46,15 +55,15 @@ class Samples:
         self._channel = channel
         self._factor = factor
         self._keep = keep
-        self._blocks: OrderedDict[tuple[int, int], tuple[NDArray[np.uint8], NDArray[np.uint8]]] = OrderedDict()
+        self._blocks: OrderedDict[tuple[int, int], Sampled] = OrderedDict()
         _, height, width = source.shape
         self.grid = BlockGrid(-(-width // factor), -(-height // factor), source.block // factor)
         self.scale = source.downsample * factor
 
-    def read(self, bounds: Bounds) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Probability and entropy, uint8 (bounds.height, bounds.width), of a rectangle inside the sample grid."""
+    def read(self, bounds: Bounds) -> Sampled:
+        """Values of a rectangle inside the sample grid."""
         p = np.zeros((bounds.height, bounds.width), np.uint8)
-        h = np.zeros_like(p)
+        h, apart = np.zeros_like(p), None
         side = self.grid.block
         for row in range(bounds.y // side, -(-bounds.bottom // side)):
             for column in range(bounds.x // side, -(-bounds.right // side)):
@@ -62,19 +71,24 @@ class Samples:
                 part = block.within(bounds)
                 there = np.s_[part.y - block.y : part.bottom - block.y, part.x - block.x : part.right - block.x]
                 here = np.s_[part.y - bounds.y : part.bottom - bounds.y, part.x - bounds.x : part.right - bounds.x]
-                p_block, h_block = self._block(row, column)
-                p[here], h[here] = p_block[there], h_block[there]
-        return p, h
+                known = self._block(row, column)
+                p[here], h[here] = known.probability[there], known.entropy[there]
+                if known.mutual_information is not None:
+                    apart = np.zeros_like(p) if apart is None else apart
+                    apart[here] = known.mutual_information[there]
+        return Sampled(p, h, apart)
 
-    def _block(self, row: int, column: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    def _block(self, row: int, column: int) -> Sampled:
         key = (row, column)
         if key not in self._blocks:
             _, height, width = self._source.shape
             samples = self.grid.bounds(row, column)
             bounds = Bounds(*(v * self._factor for v in samples)).within(Bounds(0, 0, width, height))
-            self._blocks[key] = (
+            apart = self._source.mutual_information(bounds)
+            self._blocks[key] = Sampled(
                 pooled(self._source.read(self._channel, bounds), self._factor),
                 pooled(self._source.uncertainty(bounds), self._factor),
+                None if apart is None else pooled(apart, self._factor),
             )
             if len(self._blocks) > self._keep:
                 self._blocks.popitem(last=False)
@@ -103,9 +117,10 @@ def measure(samples: Samples, polygon: Polygon, *, level: float) -> RegionValues
     """
     box = _samples_around(polygon, samples)
     inside, total, entropy, apart, lowest, count = 0.0, 0.0, 0.0, 0.0, 255, 0
+    information: float | None = None
     for top in range(box.y, box.bottom, STRIPE):
         stripe = Bounds(box.x, top, box.right, min(top + STRIPE, box.bottom))
-        p, h = samples.read(stripe)
+        p, h, disagreement = samples.read(stripe)
         y = fill(polygon, stripe, samples.scale)
         if box.height <= STRIPE and not y.any():
             y = _nearest(polygon, stripe, samples.scale)
@@ -113,6 +128,8 @@ def measure(samples: Samples, polygon: Polygon, *, level: float) -> RegionValues
         inside += float(values.sum(dtype=np.float64))
         entropy += float(h[y].sum(dtype=np.float64))
         apart += float(np.abs(2 * values.astype(np.int16) - 255).sum(dtype=np.float64))
+        if disagreement is not None:
+            information = (information or 0.0) + float(disagreement[y].sum(dtype=np.float64))
         count += int(y.sum())
         lowest = min(lowest, int(values.min(initial=255)))
         total += float(p[y | (p < level)].sum(dtype=np.float64))
@@ -124,6 +141,7 @@ def measure(samples: Samples, polygon: Polygon, *, level: float) -> RegionValues
         mean_entropy=entropy / count / 255,
         confidence=2 * inside / (total + 255.0 * count),
         margin=apart / count / 255,
+        mean_mutual_information=None if information is None else information / count / 255,
     )
 
 

@@ -51,8 +51,8 @@ class ReviewTile:
     share of its tissue at or above the threshold for any class; means are over tissue, from 0 to 1. `score` is the area
     in µm² that is expected to be changed. `rank` 1 is reviewed first. `flagged` tiles are handed out for a look, those
     of the `audit` as a random check of the others; `audit_chance` is a tile's chance to be drawn for it, 0 of flagged
-    ones. What is not known is None: `confidence` where nothing is predicted, `mutual_information` of a single model,
-    `out_of_distribution` (above 1 is strange) of a model whose card holds no statistics.
+    ones. What is not known is None: `confidence` where nothing is predicted, `mutual_information` where each place was
+    predicted once, `out_of_distribution` (above 1 is strange) of a model whose card holds no statistics.
     """
 
     slide_id: str
@@ -138,6 +138,7 @@ def review_tiles(
                 reason=_reason(values, classes, strange, audit=choice.audit),
                 margin=values.sums.margin,
                 confidence=values.sums.confidence,
+                mutual_information=values.sums.mutual_information,
                 out_of_distribution=None if strange is None else strange[0],
                 audit=choice.audit,
                 audit_chance=choice.chance,
@@ -187,7 +188,15 @@ def _tiles_of_row(
         return []
     starts = np.unique(np.minimum(np.round(np.arange(0, source.size[0], side) / d).astype(np.intp), width - 1))
     per_class = [source.read(c, stripe) for c in range(channels)]
-    sums = stripe_sums(per_class, source.uncertainty(stripe), on_tissue, starts, level=level, exclusive=exclusive)
+    sums = stripe_sums(
+        per_class,
+        source.uncertainty(stripe),
+        on_tissue,
+        starts,
+        level=level,
+        exclusive=exclusive,
+        disagreement=source.mutual_information(stripe),
+    )
     tiles = []
     for i, of_tile in enumerate(sums):
         bounds = Bounds(i * side, top, (i + 1) * side, top + side).within(slide)

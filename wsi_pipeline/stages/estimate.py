@@ -88,7 +88,7 @@ def estimate(config: Config, *, limit: int | None, only: Sequence[str] | None, p
             problems.append(str(error))
             progress.finish(ref.slide_id, error.cause)
             continue
-        mpx = float(cells.sum()) * CELL * CELL / 1e6 * (1 + 2 * card.halo / side) ** 2
+        mpx = float(cells.sum()) * CELL * CELL / 1e6 * (1 + 2 * card.halo / side) ** 2 / (1 - (card.blend or 0)) ** 2
         maps = (len(card.foreground) + 1) * width * height / card.output_downsample**2
         rows.append(Estimate(ref.slide_id, area, mpx, mpx / mpx_per_s / 3600, maps / 1e6))
         progress.finish(ref.slide_id, f"{area:.1f} mm² of tissue")

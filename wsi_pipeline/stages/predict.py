@@ -184,7 +184,7 @@ class _Work:
                 forget_summary(folder)
                 remove_partials(folder.root)
                 prepared = prepare_slide(ref, self._config, self._card, self._ledger.record.run_id, folder)
-                forget_other_maps(folder, prepared, self._card)
+                forget_other_maps(folder, prepared, self._card, EngineSettings.of(self._config).passes)
             except (SlideError, StoreError) as error:
                 self._failed(ref.slide_id, error)
                 continue

@@ -23,6 +23,7 @@ from wsi_pipeline.files import read_json, write_bytes, write_json
 from wsi_pipeline.inference import BlockState, PredictionStore, SlideJob
 from wsi_pipeline.inference.slide_work import map_info
 from wsi_pipeline.models import ModelCard
+from wsi_pipeline.models.ensemble import Passes
 from wsi_pipeline.models.macenko import Stains
 from wsi_pipeline.objects import PathObject
 from wsi_pipeline.qupath.geojson import write_geojson
@@ -279,14 +280,14 @@ def forget_summary(folder: SlideDir) -> None:
     folder.summary.unlink(missing_ok=True)
 
 
-def forget_other_maps(folder: SlideDir, prepared: PreparedSlide, card: ModelCard) -> None:
+def forget_other_maps(folder: SlideDir, prepared: PreparedSlide, card: ModelCard, passes: Passes | None = None) -> None:
     """Remove the maps that another model, resolution or tissue mask left; they cannot be gone on with."""
     if not folder.prediction.exists():
         return
     try:
         info = PredictionStore.open(folder.prediction).info
         cells = prepared.tissue.cells(card.cell, prepared.downsample, prepared.size)
-        wanted = map_info(prepared.job(folder), card, info.block * card.output_downsample, cells)
+        wanted = map_info(prepared.job(folder), card, info.block * card.output_downsample, cells, passes)
         same = not info.differences(wanted)
     except StoreError:
         same = False

@@ -125,6 +125,9 @@ def run_id_of(config: Config, model: Mapping[str, Any]) -> str:
         "regions": config.regions.model_dump(mode="json"),
         "mpp": config.inference.mpp,
     }
+    if config.inference.uncertainty.on:
+        # Only then, so that the ids of runs without stay.
+        recipe["uncertainty"] = config.inference.uncertainty.model_dump(mode="json")
     return digest(recipe)
 
 
