@@ -235,3 +235,86 @@ def _step(
             break
         size = np.where(worse, size / 2, size)
     return moved, new
+
+
+@dataclass(frozen=True, slots=True)
+class CrossedMean:
+    """A mean with its interval, in the unit of the values.
+
+    `low` and `high` bound the interval and are nan where it cannot be had (`note` says why); `se` is the standard
+    error, `df` the degrees of freedom. The variances are those of raters, slides and the rest; `rater_variance` is
+    nan where raters are fixed effects.
+    """
+
+    mean: float
+    low: float
+    high: float
+    se: float
+    df: float
+    rater_variance: float
+    slide_variance: float
+    rest_variance: float
+    values: int
+    raters: int
+    slides: int
+    note: str
+
+
+def crossed_mean(
+    values: ArrayLike, raters: Sequence[Hashable], slides: Sequence[Hashable], level: float = 0.95
+) -> CrossedMean:
+    """Mean of `values` with an interval from crossed random effects of rater and slide, t with raters − 1 df.
+
+    With fewer than five raters these are fixed effects: the interval is then for these raters only, has slides − 1
+    degrees of freedom, and `note` says so.
+
+    Parameters
+    ----------
+    values
+        Finite numbers, shape (n,); for a ratio of times its logarithm.
+    raters, slides
+        Whose value it is and on what, n names each.
+    level
+        The interval's coverage.
+
+    Raises
+    ------
+    ValueError
+        If lengths differ, there is no value, or one is not finite.
+    """
+    y = np.asarray(values, dtype=float)
+    if y.ndim != 1 or not len(y) == len(raters) == len(slides):
+        raise ValueError(f"{y.shape} values, {len(raters)} raters and {len(slides)} slides: one of each is needed")
+    if not len(y) or not np.isfinite(y).all():
+        raise ValueError("there is no value, or one that is not finite: leave such pairs out and count them")
+    rater, slide = indicator(raters), indicator(slides)
+    fixed = rater.shape[1] < MIN_RATERS
+    if fixed:
+        design = Design(rater, rater.mean(axis=0), (slide,))
+    else:
+        design = Design(np.ones((len(y), 1)), np.ones(1), (rater, slide))
+    df = (slide.shape[1] if fixed else rater.shape[1]) - 1
+    mean = float(y.mean())
+    counts = (len(y), rater.shape[1], slide.shape[1])
+    # Without two slides nothing tells how slides differ, without a spare value nothing tells how values do.
+    if slide.shape[1] < 2 or design.spare < 1:
+        note = "no interval: it needs at least two slides, and more values than raters"
+        return CrossedMean(mean, np.nan, np.nan, np.nan, df, np.nan, np.nan, np.nan, *counts, note)
+    found = fit(design, y)
+    se = float(found.se[0])
+    reach = float(student.ppf(0.5 + level / 2, df)) * se
+    variances = [float(v) for v in found.variances[0]]
+    if fixed:
+        variances = [np.nan, *variances]
+    note = f"raters and slides as crossed random effects, t with {df} degrees of freedom"
+    if fixed:
+        note = f"for these {counts[1]} raters only: fewer than five, so they are fixed effects; t with {df} degrees"
+    return CrossedMean(mean, mean - reach, mean + reach, se, df, *variances, *counts, note)
+
+
+def indicator(names: Sequence[Hashable]) -> Floats:
+    """One column of zeros and ones for each name, in the order of first appearance, shape (n, names)."""
+    known: dict[Hashable, int] = {}
+    places = [known.setdefault(name, len(known)) for name in names]
+    found: Floats = np.eye(len(known))[places]
+    return found
