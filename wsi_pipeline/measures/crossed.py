@@ -217,13 +217,29 @@ def _reml(design: Design, y: Floats) -> tuple[Floats, Floats]:
     return np.where(flat[:, None], 0.0, variances), state.information
 
 
+def _direction(variances: Floats, now: _State) -> Floats:
+    """The scoring step that keeps variances at or above zero: one that would cross is set there, the rest follow."""
+    held = (variances <= 0) & (now.score <= 0)
+    drop = np.zeros_like(variances)
+    for _ in range(variances.shape[1]):
+        free = ~held
+        masked = np.where(free[:, :, None] & free[:, None, :], now.information, 0.0)
+        score = np.where(free, now.score - np.einsum("bij,bj->bi", now.information, drop), 0.0)
+        direction = np.einsum("bij,bj->bi", np.linalg.pinv(masked, hermitian=True), score) + drop
+        crossing = free & (variances + direction < 0)
+        crossing[:, -1] = False
+        if not crossing.any():
+            break
+        held |= crossing
+        drop = np.where(held, -variances, 0.0)
+    return direction
+
+
 def _step(
     design: Design, u: Floats, squares: Floats, variances: Floats, now: _State, floor: Floats
 ) -> tuple[Floats, _State]:
     """One step of Fisher scoring among variances that are not held at zero, halved where it would not help."""
-    free = (variances > 0) | (now.score > 0)
-    masked = np.where(free[:, :, None] & free[:, None, :], now.information, 0.0)
-    direction = np.einsum("bij,bj->bi", np.linalg.pinv(masked, hermitian=True), np.where(free, now.score, 0.0))
+    direction = _direction(variances, now)
     size = np.ones(len(u))
     moved, new = variances, now
     for _ in range(12):
