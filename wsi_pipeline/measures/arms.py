@@ -92,11 +92,11 @@ def manual_first(readings: Sequence[Reading]) -> float | None:
         return None
     pairs = pairs_of(readings)
     if pairs:
-        return float(np.mean([_position(m) < _position(a) for m, a in pairs]))
+        return float(np.mean([float(m.position or 0) < float(a.position or 0) for m, a in pairs]))
     shares = []
     for rater in sorted({r.rater for r in readings}):
-        manual = [_position(r) for r in readings if r.rater == rater and r.arm is Arm.MANUAL]
-        assisted = [_position(r) for r in readings if r.rater == rater and r.arm is Arm.ASSISTED]
+        manual = [float(r.position or 0) for r in readings if r.rater == rater and r.arm is Arm.MANUAL]
+        assisted = [float(r.position or 0) for r in readings if r.rater == rater and r.arm is Arm.ASSISTED]
         if manual and assisted:
             shares.append(float(np.mean(np.subtract.outer(manual, assisted) < 0)))
     return float(np.mean(shares)) if shares else 0.5
@@ -138,9 +138,7 @@ def crossed_design(readings: Sequence[Reading], layout: Layout) -> Design:
     sign = np.array([0.5 if r.arm is Arm.ASSISTED else -0.5 for r in readings])
     crossed_raters = layout in (Layout.CROSSOVER, Layout.PARALLEL_SLIDES)
     crossed_slides = layout in (Layout.CROSSOVER, Layout.PARALLEL_RATERS)
-    return _with_clusters(
-        readings, sign, crossed_raters=crossed_raters, crossed_slides=crossed_slides, paired=False
-    )
+    return _with_clusters(readings, sign, crossed_raters=crossed_raters, crossed_slides=crossed_slides, paired=False)
 
 
 def _with_clusters(
