@@ -146,8 +146,7 @@ def _run(scenario: Scenario, runs: int, rng: np.random.Generator) -> tuple[Float
     readings = readings_of(scenario, rng)
     made = simulate(scenario, readings, runs, rng)
     design, values, shares, totals = _design(scenario, readings, made.logs)
-    names = [int(r.rater[1:]) for r in readings]
-    weight = np.bincount(names, minlength=scenario.raters) / len(names)
+    weight = _weights(scenario, readings, design)
     few = scenario.raters < MIN_RATERS
     target = LOG_RATIO + (made.rater_effect @ weight if few else np.zeros(runs))
     found = fit(design, values)
@@ -175,6 +174,13 @@ def _design(scenario: Scenario, readings: list[Reading], logs: Floats) -> tuple[
     means = manual.mean(axis=1, keepdims=True), assisted.mean(axis=1, keepdims=True)
     shares = assisted / means[1] - manual / means[0]
     return paired_design(pairs), np.log(assisted / manual), shares, (means[1] / means[0])[:, 0]
+
+
+def _weights(scenario: Scenario, readings: list[Reading], design: Design) -> Floats:
+    """How much each rater's own effect of the arm counts in the estimate; they add up to 1."""
+    rows = [m for m, _ in pairs_of(readings)] if scenario.layout is Layout.PAIRED else readings
+    arm = np.array([1.0 if scenario.layout is Layout.PAIRED else 0.5 if r.arm is Arm.ASSISTED else -0.5 for r in rows])
+    return np.bincount([int(r.rater[1:]) for r in rows], design.weights * arm, minlength=scenario.raters)
 
 
 def practice(runs: int, seed: int = 1) -> list[Bias]:

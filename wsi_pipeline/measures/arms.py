@@ -160,14 +160,12 @@ def _with_clusters(
         # A cluster of one reading each is the rest.
         if cluster.sum(axis=0).max() > 1 and cluster.shape[1] > 1:
             random.append(cluster * arm[:, None] if crossed_slides else cluster)
-    effects = rater * arm[:, None] if few else arm[:, None]
-    before = [] if paired else levels
-    fixed = np.hstack([*before, effects])
+    fixed = np.hstack([*([] if paired else levels), arm[:, None]])
     contrast = np.zeros(fixed.shape[1])
-    contrast[-effects.shape[1] :] = rater.mean(axis=0) if few else 1.0
+    contrast[-1] = 1.0
     # Raters of one arm each: two means are taken, so one degree less.
     floor = 1.0 if few else max(raters - (1 if crossed_raters else 2), 1)
-    return Design(fixed, contrast, tuple(random), float(floor))
+    return Design(fixed, contrast, tuple(random), float(floor), rater * arm[:, None] if few else None)
 
 
 def _clusters(readings: Sequence[Reading]) -> list[list[str]]:

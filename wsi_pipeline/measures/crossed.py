@@ -43,24 +43,29 @@ class Design:
         For each variance the columns that share it, each of shape (n, q_k).
     min_df
         Degrees of freedom are never fewer.
+    nuisance
+        More fixed columns, shape (n, r), that are kept out of the variances but not out of the contrast: effects of
+        the raters at hand, for whom alone the contrast then speaks.
     """
 
     fixed: Floats
     contrast: Floats
     random: tuple[Floats, ...]
     min_df: float = 1.0
+    nuisance: Floats | None = None
+
+    @cached_property
+    def _all_fixed(self) -> Floats:
+        return self.fixed if self.nuisance is None else np.hstack([self.fixed, self.nuisance])
 
     @cached_property
     def _inverse(self) -> tuple[Floats, int]:
-        """Pseudo-inverse of X'X, and its rank."""
-        values, vectors = np.linalg.eigh(self.fixed.T @ self.fixed)
-        kept = values > _RANK * max(float(values[-1]), 1e-300)
-        return (vectors[:, kept] / values[kept]) @ vectors[:, kept].T, int(kept.sum())
+        return _pseudo_inverse(self._all_fixed)
 
     @cached_property
     def weights(self) -> Floats:
         """Weights of the contrast: it is `weights @ values`, shape (n,)."""
-        found: Floats = self.fixed @ (self._inverse[0] @ self.contrast)
+        found: Floats = self.fixed @ (_pseudo_inverse(self.fixed)[0] @ self.contrast)
         return found
 
     @property
@@ -85,7 +90,7 @@ class Design:
 
     def residuals(self, values: Floats) -> Floats:
         """Values without their fixed effects; the last axis has length n."""
-        found: Floats = values - (values @ self.fixed) @ self._inverse[0] @ self.fixed.T
+        found: Floats = values - (values @ self._all_fixed) @ self._inverse[0] @ self._all_fixed.T
         return found
 
     @cached_property
@@ -99,6 +104,13 @@ class Design:
         """By how much each variance, the rest's last, counts in the variance of the contrast, shape (k + 1,)."""
         parts = [float(np.sum((z.T @ self.weights) ** 2)) for z in self.random]
         return np.array([*parts, float(self.weights @ self.weights)])
+
+
+def _pseudo_inverse(x: Floats) -> tuple[Floats, int]:
+    """Pseudo-inverse of X'X, and its rank."""
+    values, vectors = np.linalg.eigh(x.T @ x)
+    kept = values > _RANK * max(float(values[-1]), np.finfo(float).tiny)
+    return (vectors[:, kept] / values[kept]) @ vectors[:, kept].T, int(kept.sum())
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,10 +317,9 @@ def crossed_mean(
         raise ValueError("there is no value, or one that is not finite: leave such pairs out and count them")
     rater, slide = indicator(raters), indicator(slides)
     fixed = rater.shape[1] < MIN_RATERS
-    if fixed:
-        design = Design(rater, rater.mean(axis=0), (slide,))
-    else:
-        design = Design(np.ones((len(y), 1)), np.ones(1), (rater, slide))
+    one = np.ones((len(y), 1))
+    random, nuisance = ((slide,), rater) if fixed else ((rater, slide), None)
+    design = Design(one, np.ones(1), random, nuisance=nuisance)
     df = (slide.shape[1] if fixed else rater.shape[1]) - 1
     mean = float(y.mean())
     counts = (len(y), rater.shape[1], slide.shape[1])
