@@ -57,7 +57,7 @@ class Outcome:
     runs: int
     coverage: float
     coverage_error: float
-    coverage_raters_df: float
+    coverage_raters_df: float | None
     coverage_totals: float | None
     bias: float
     bias_error: float
@@ -134,7 +134,7 @@ def run(scenario: Scenario, runs: int, seed: int = 1) -> Outcome:
         runs=n,
         coverage=covered,
         coverage_error=float(np.sqrt(covered * (1 - covered) / n)),
-        coverage_raters_df=float(by_raters.mean()),
+        coverage_raters_df=float(by_raters.mean()) if scenario.raters >= MIN_RATERS else None,
         coverage_totals=float(totals.mean()) if scenario.layout is Layout.PAIRED else None,
         bias=float(error.mean()),
         bias_error=float(error.std(ddof=1) / np.sqrt(n)),
@@ -151,8 +151,7 @@ def _run(scenario: Scenario, runs: int, rng: np.random.Generator) -> tuple[Float
     target = LOG_RATIO + (made.rater_effect @ weight if few else np.zeros(runs))
     found = fit(design, values)
     low, high = found.interval()
-    plain_df = (scenario.slides if few else scenario.raters) - 1
-    by_raters = np.abs(found.estimate - target) <= student.ppf(0.975, plain_df) * found.se
+    by_raters = np.abs(found.estimate - target) <= student.ppf(0.975, scenario.raters - 1) * found.se
     inside_totals = np.ones(runs)
     if scenario.layout is Layout.PAIRED:
         half = np.subtract(*fit(design, shares).interval()[::-1]) / 2
@@ -216,9 +215,9 @@ def main() -> None:
     lines = ["| design | 95 % intervals that cover | with raters - 1 df | ratio of totals | bias of the log ratio |"]
     lines.append("|---|---|---|---|---|")
     for o in outcomes:
-        totals = "" if o.coverage_totals is None else f"{o.coverage_totals:.1%}"
+        totals, plain = ("" if c is None else f"{c:.1%}" for c in (o.coverage_totals, o.coverage_raters_df))
         lines.append(
-            f"| {o.scenario} | {o.coverage:.1%} ± {o.coverage_error:.1%} | {o.coverage_raters_df:.1%} | {totals} "
+            f"| {o.scenario} | {o.coverage:.1%} ± {o.coverage_error:.1%} | {plain} | {totals} "
             f"| {o.bias:+.3f} ± {o.bias_error:.3f} |"
         )
     lines += ["", "| a second look is quicker | bias of the log ratio |", "|---|---|"]
