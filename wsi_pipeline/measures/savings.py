@@ -68,6 +68,7 @@ class Saving:
     ratio_of_totals: float | None = None
     ratio_of_totals_ci95: Interval | None = None
     hours: dict[str, float] = field(default_factory=dict)
+    hours_per_reading: dict[str, float] = field(default_factory=dict)
     raters: int = 0
     slides: int = 0
     pairs: int = 0
@@ -131,6 +132,7 @@ def saving_of(readings: Sequence[Reading], *, bootstrap: int = 2000, seed: int =
     kind, label, warnings = _named(first, crossed_raters, raters)
     unpaired = len(used) - len(compared)
     warnings += _gaps(dropped, unpaired, len(readings), found)
+    hours = {arm: [r.seconds / 3600 for r in compared if r.arm is arm] for arm in Arm}
     return Saving(
         kind=kind,
         label=label,
@@ -139,7 +141,8 @@ def saving_of(readings: Sequence[Reading], *, bootstrap: int = 2000, seed: int =
         df=found.df,
         ratio_of_totals=found.totals,
         ratio_of_totals_ci95=found.totals_ci95,
-        hours={str(arm): sum(r.seconds for r in compared if r.arm is arm) / 3600 for arm in Arm},
+        hours={str(arm): sum(own) for arm, own in hours.items()},
+        hours_per_reading={str(arm): sum(own) / len(own) for arm, own in hours.items()},
         raters=raters,
         slides=slides,
         pairs=len(pairs),
