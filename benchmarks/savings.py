@@ -13,6 +13,7 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,7 +143,7 @@ def run(scenario: Scenario, runs: int, seed: int = 1) -> Outcome:
     )
 
 
-def _run(scenario: Scenario, runs: int, rng: np.random.Generator) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+def _run(scenario: Scenario, runs: int, rng: np.random.Generator) -> tuple[NDArray[Any], ...]:
     readings = readings_of(scenario, rng)
     made = simulate(scenario, readings, runs, rng)
     design, values, shares, totals = _design(scenario, readings, made.logs)
@@ -179,7 +180,8 @@ def _weights(scenario: Scenario, readings: list[Reading], design: Design) -> Flo
     """How much each rater's own effect of the arm counts in the estimate; they add up to 1."""
     rows = [m for m, _ in pairs_of(readings)] if scenario.layout is Layout.PAIRED else readings
     arm = np.array([1.0 if scenario.layout is Layout.PAIRED else 0.5 if r.arm is Arm.ASSISTED else -0.5 for r in rows])
-    return np.bincount([int(r.rater[1:]) for r in rows], design.weights * arm, minlength=scenario.raters)
+    found = np.bincount([int(r.rater[1:]) for r in rows], design.weights * arm, minlength=scenario.raters)
+    return found.astype(float)
 
 
 def practice(runs: int, seed: int = 1) -> list[Bias]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
+from scipy.stats import spearmanr
 
 from wsi_pipeline.measures.crossed import MIN_RATERS, Design, Floats, indicator
 
@@ -119,8 +120,8 @@ def aliased(readings: Sequence[Reading]) -> bool:
         for other in names[i + 1 :]:
             shared = sorted(orders[one].keys() & orders[other].keys())
             if len(shared) > 2:
-                ranks = [np.argsort(np.argsort([orders[n][s] for s in shared])) for n in (one, other)]
-                found.append(float(np.corrcoef(ranks)[0, 1]))
+                first, second = ([orders[name][slide] for slide in shared] for name in (one, other))
+                found.append(float(spearmanr(first, second).statistic))
     return not found or float(np.median(found)) > 0.9
 
 

@@ -63,8 +63,8 @@ class QualityClaim:
         change = "higher" if self.gain > 0 else "lower" if self.gain < 0 else "no different"
         difference = f"{abs(self.gain):.3f} {change}" if self.gain else change
         return (
-            f"{self.measure} against {self.reference} is {difference} with pre-annotation ({self.assisted:.3f}, without "
-            f"{self.manual:.3f}); the untouched suggestions score {self.suggestions:.3f}, and {self.harmed} of "
+            f"{self.measure} against {self.reference} is {difference} with pre-annotation ({self.assisted:.3f}, "
+            f"without {self.manual:.3f}); the untouched suggestions score {self.suggestions:.3f}, and {self.harmed} of "
             f"{self.right} right suggestions ({self.harm_rate:.1%}) were changed away from the truth."
         )
 

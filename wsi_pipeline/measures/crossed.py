@@ -233,11 +233,12 @@ def _direction(variances: Floats, now: _State) -> Floats:
     """The scoring step that keeps variances at or above zero: one that would cross is set there, the rest follow."""
     held = (variances <= 0) & (now.score <= 0)
     drop = np.zeros_like(variances)
+    direction = drop
     for _ in range(variances.shape[1]):
         free = ~held
         masked = np.where(free[:, :, None] & free[:, None, :], now.information, 0.0)
         score = np.where(free, now.score - np.einsum("bij,bj->bi", now.information, drop), 0.0)
-        direction = np.einsum("bij,bj->bi", np.linalg.pinv(masked, hermitian=True), score) + drop
+        direction = drop + np.einsum("bij,bj->bi", np.linalg.pinv(masked, hermitian=True), score)
         crossing = free & (variances + direction < 0)
         crossing[:, -1] = False
         if not crossing.any():
@@ -331,12 +332,12 @@ def crossed_mean(
     se = float(found.se[0])
     reach = float(student.ppf(0.5 + level / 2, df)) * se
     variances = [float(v) for v in found.variances[0]]
-    if fixed:
-        variances = [np.nan, *variances]
+    rater_variance = np.nan if fixed else variances[0]
     note = f"raters and slides as crossed random effects, t with {df} degrees of freedom"
     if fixed:
         note = f"for these {counts[1]} raters only: fewer than five, so they are fixed effects; t with {df} degrees"
-    return CrossedMean(mean, mean - reach, mean + reach, se, df, *variances, *counts, note)
+    slide_variance, rest = variances[-2:]
+    return CrossedMean(mean, mean - reach, mean + reach, se, df, rater_variance, slide_variance, rest, *counts, note)
 
 
 def indicator(names: Sequence[Hashable]) -> Floats:

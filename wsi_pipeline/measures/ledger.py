@@ -105,7 +105,11 @@ class Payback:
 
     def as_json(self) -> dict[str, Any]:
         """JSON values, `never` spelled out."""
-        found = {"currency": self.currency, "slides": _or_never(self.slides), "saved_per_slide": asdict(self.per_slide)}
+        found: dict[str, Any] = {
+            "currency": self.currency,
+            "slides": _or_never(self.slides),
+            "saved_per_slide": asdict(self.per_slide),
+        }
         if self.has_interval:
             found["interval"] = [_or_never(self.earliest), _or_never(self.latest)]
         return found
