@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from jsonschema import Draft202012Validator
 from typer.testing import CliRunner
 
 from wsi_pipeline.cli.app import app
@@ -17,6 +19,7 @@ from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.files import read_json, write_json
 from wsi_pipeline.models import load_card
 from wsi_pipeline.qupath import open_project
+from wsi_pipeline.report.export import metrics_schema
 from wsi_pipeline.rundir import RunDir
 from wsi_pipeline.states import META_SLIDE, META_SOURCE, META_STATE
 from wsi_pipeline.synthetic.camelyon import PLANS, Role
@@ -100,6 +103,7 @@ def test_one_image_is_left_unfinished_and_counts_as_not_seen(demo: DemoOutcome) 
 def test_everything_simulated_says_so_in_the_data_and_on_the_page(demo: DemoOutcome) -> None:
     run = demo.run
     metrics = read_json(run.metrics)
+    assert list(Draft202012Validator(json.loads(metrics_schema())).iter_errors(metrics)) == []
     assert metrics["source"] == "simulated"
     assert metrics["time"]["source"] == "simulated"
     assert metrics["saving"]["status"] == "not measured"

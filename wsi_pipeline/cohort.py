@@ -19,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 from wsi_pipeline.config import Config
 from wsi_pipeline.errors import ConfigError, SlideError, SlideNotFound, SlideUnreadable
+from wsi_pipeline.keys import KeyTable, without_paths
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +79,33 @@ def load_cohort(config: Config) -> Cohort:
     unique = list(_without_twins(found, problems))
     if isinstance(config.cohort.mpp, Mapping):
         _warn_of_unused(config.cohort.mpp, unique)
-    return Cohort(tuple(_with_mpp(ref, config.cohort.mpp) for ref in unique), tuple(problems))
+    cohort = Cohort(tuple(_with_mpp(ref, config.cohort.mpp) for ref in unique), tuple(problems))
+    return _in_confidence(cohort, KeyTable.load(config.keys)) if config.privacy.strict else cohort
+
+
+def _in_confidence(cohort: Cohort, table: KeyTable) -> Cohort:
+    """The cohort under random names: ids, file names, patients, sites, scanners, and what problems say."""
+    slides = []
+    for ref in cohort.slides:
+        slide_id = table.name("slide", ref.uri)
+        suffix = Path(ref.name).suffix
+        values: dict[str, Any] = {
+            kind: None if (real := getattr(ref, kind)) is None else table.name(kind, real)
+            for kind in ("patient", "site", "scanner")
+        }
+        uri = str(table.link(slide_id, Path(ref.uri))) if ref.is_local else ref.uri
+        slides.append(replace(ref, slide_id=slide_id, uri=uri, name=f"{slide_id}{suffix}", **values))
+    problems = tuple(_anonymous(problem, table) for problem in cohort.problems)
+    table.save()
+    return Cohort(tuple(slides), problems)
+
+
+def _anonymous(problem: SlideError, table: KeyTable) -> SlideError:
+    """The problem of a slide under its random name; which file it is stands in the key table."""
+    cause, remedy = (without_paths(text.replace(problem.slide, "it")) for text in (problem.cause, problem.remedy))
+    fresh: SlideError = type(problem).__new__(type(problem))
+    SlideError.__init__(fresh, table.name("slide", problem.slide), cause, remedy)
+    return fresh
 
 
 def slide_id_of(uri: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,6 +15,8 @@ from wsi_pipeline.errors import ConfigError
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Mpp = Annotated[float, Field(ge=0.05, le=20)]
+
+_RATER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 ImageType = Literal["brightfield_h_e", "brightfield_h_dab", "brightfield_other", "fluorescence", "other", "unset"]
 
@@ -110,17 +113,59 @@ class Review(Section):
     idle_s: Positive = 300.0
 
 
+Arm = Literal["assisted", "manual"]
+Planting = Literal["missing", "fake", "boundary", "class"]
+
+
+class Planted(Section):
+    """Errors that are planted on a share of the assisted images: announced, recorded, repaired when collected."""
+
+    share: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    kinds: tuple[Planting, ...] = ("missing", "fake", "boundary", "class")
+
+
 class Handout(Section):
-    """How the QuPath project is written.
+    """How the QuPath projects are written, and who gets what.
 
     `slide_uris` maps URI prefixes to what the pathologist's machine sees (`s3://b/` to `file:///Z:/slides/`).
+    `rater` names one person who gets everything in one project; `raters` makes a study with a plan, in batches of at
+    most `batch_size` images (see docs/handout.md).
     """
 
     backend: Literal["auto", "native", "paquo"] = "auto"
-    rater: str = "rater-1"
+    rater: str = Field(default="rater-1", min_length=1)
     image_type: ImageType = "brightfield_h_e"
     classes: tuple[str, ...] = ()
     slide_uris: dict[str, str] = Field(default_factory=dict)
+    raters: tuple[str, ...] = ()
+    arms: tuple[Arm, ...] = ("assisted",)
+    design: Literal["crossover", "parallel", "divided"] = "crossover"
+    batch_size: Annotated[int, Field(ge=1, le=200)] = 200
+    seed: int = 0
+    stratify: tuple[Literal["site", "scanner", "predicted"], ...] = ("site", "scanner", "predicted")
+    repeats: Annotated[float, Field(ge=0, le=1)] = Field(default=0.0, description="share that is read again, same arm")
+    washout_days: NonNegative = 14.0
+    blind: bool = Field(default=False, description="masked image names in the projects; the plan holds the mapping")
+    planted: Planted = Planted()
+    guideline: str | None = Field(default=None, description="a file that is copied into each project")
+
+    @model_validator(mode="after")
+    def _a_study_that_can_be(self) -> Handout:
+        if self.raters and "rater" in self.model_fields_set:
+            raise ValueError("give `rater` (one person, no study) or `raters` (a study with a plan), not both")
+        folded = [rater.casefold() for rater in self.raters]
+        if len(set(folded)) < len(folded) or len(set(self.arms)) < len(self.arms) or not self.arms:
+            raise ValueError("each of `raters` and `arms` is named once, and there is at least one arm")
+        odd = [rater for rater in self.raters if not _RATER.fullmatch(rater)]
+        if odd:
+            raise ValueError(
+                f"`raters` become names of folders: letters, digits, `-`, `_` and `.` only, not {odd[0]!r}"
+            )
+        only_study = {"arms", "design", "repeats", "washout_days", "blind", "planted", "stratify", "seed"}
+        alone = sorted(only_study & self.model_fields_set)
+        if alone and not self.raters:
+            raise ValueError(f"`{alone[0]}` is of a study: name its `raters`, even if there is one")
+        return self
 
 
 class Learning(Section):
@@ -153,6 +198,36 @@ class Costs(Section):
     )
 
 
+PURPOSE = (
+    "Times and changes are recorded to learn whether pre-annotation saves work and where the model is wrong. They are "
+    "not used to judge or to rank the people who annotate."
+)
+
+
+class Privacy(Section):
+    """What is written down about slides and people; `privacy: strict` is short for `privacy: {mode: strict}`.
+
+    `strict` gives slides, patients, sites and scanners random names, whose key table lies outside the output (`keys`,
+    by default `<output>.keys` beside it). `raters_in_report` shows a section about raters, under pseudonyms.
+    `keep_events_days` is how long raw event logs are kept once their times have been collected.
+    """
+
+    mode: Literal["open", "strict"] = "open"
+    keys: str | None = None
+    purpose: str = Field(default=PURPOSE, description="shown on the report and on the key card")
+    raters_in_report: bool = False
+    keep_events_days: Annotated[int, Field(ge=1, le=36_500)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_word_is_the_mode(cls, value: Any) -> Any:
+        return {"mode": value} if isinstance(value, str) else value
+
+    @property
+    def strict(self) -> bool:
+        return self.mode == "strict"
+
+
 class Config(Section):
     """Everything that one run needs; relative paths count from the folder of the YAML file."""
 
@@ -166,11 +241,19 @@ class Config(Section):
     handout: Handout = Handout()
     learning: Learning = Learning()
     costs: Costs = Costs()
+    privacy: Privacy = Privacy()
     base: Path = Field(default=Path(), exclude=True, repr=False, description="folder that relative paths count from")
 
     def resolve(self, path: str | Path) -> Path:
         """A local path of the configuration as an absolute one."""
         return (self.base / path).absolute()
+
+    @property
+    def keys(self) -> Path:
+        """The folder of the key table (`privacy: strict`): never inside of the output."""
+        if self.privacy.keys is not None:
+            return self.resolve(self.privacy.keys).resolve()
+        return self.output.with_name(f"{self.output.name}.keys")
 
 
 def load_config(path: Path) -> Config:
@@ -204,7 +287,10 @@ def parse_config(raw: dict[str, Any], *, base: Path, source: str = "configuratio
         config = Config.model_validate({**raw, "base": base})
     except ValidationError as error:
         raise ConfigError("\n".join(f"{source}: {_sentence(e)}" for e in error.errors())) from None
-    return config.model_copy(update={"output": config.resolve(config.output).resolve()})
+    config = config.model_copy(update={"output": config.resolve(config.output).resolve()})
+    if config.keys.is_relative_to(config.output):
+        raise ConfigError(f"{source}: privacy.keys: must lie outside of the output, which others may read")
+    return config
 
 
 def _sentence(error: Any) -> str:

@@ -31,9 +31,12 @@ from shapely.affinity import translate
 from shapely.geometry.base import BaseGeometry
 
 from tests.handout.made import CLASSES, COSTS, REVIEW, SETTINGS, annotations_of, files_below, region, save, slide, tiles
+from wsi_pipeline import audit
 from wsi_pipeline.collect import Change, collect
 from wsi_pipeline.handout import hand_out
 from wsi_pipeline.objects import Kind, PathObject
+from wsi_pipeline.qupath.history import history_of, restore
+from wsi_pipeline.qupath.relocate import relocate
 from wsi_pipeline.rundir import RunDir
 
 SPOTS = 8
@@ -202,6 +205,36 @@ class Review(RuleBasedStateMachine):
                 assert item.geometry is not None
                 assert item.geometry.intersection(work).area > 0.49 * item.geometry.area
 
+    place = 0
+
+    @rule()
+    def the_slides_move(self) -> None:
+        before = {o.uuid: o for o in annotations_of(self.run)}
+        old = self.folder / ("slides" if self.place == 0 else f"place {self.place}")
+        self.place += 1
+        assert relocate(self.run.project, str(old), str(self.folder / f"place {self.place}"))
+        assert {o.uuid: o for o in annotations_of(self.run)} == before
+
+    @rule(share=st.floats(0.01, 0.99))
+    def a_writer_is_killed(self, share: float) -> None:
+        """Between write and rename, and while it appends to the log of what was done."""
+        data = self.run.project.parent / "data" / "1" / "data.qpdata"
+        raw = data.read_bytes()
+        data.with_name(f"{data.name}.4194305.partial").write_bytes(raw[: int(len(raw) * share)])
+        with (self.run.root / audit.NAME).open("ab") as log:
+            log.write(b'{"action":"edi')
+
+    @rule()
+    def an_older_state_comes_back_and_goes(self) -> None:
+        copies = [c for c in history_of(self.run.project) if c.entry_id == 1]
+        if not copies:
+            return
+        now = annotations_of(self.run)
+        done = restore(self.run.project, copies[0].id)
+        if done[0].kept is not None:
+            restore(self.run.project, done[0].kept)
+        assert annotations_of(self.run) == now
+
     @invariant()
     def no_work_is_lost_or_altered(self) -> None:
         if not self.run.project.exists():
@@ -225,6 +258,14 @@ class Review(RuleBasedStateMachine):
         found = {(row["uuid_before"], row["uuid_after"]): Change(row["change"]) for row in rows}
         wanted = self.expected | {(u, u): Change.UNTOUCHED for u in self.untouched}
         assert found == wanted
+        log: dict[Key, str] = {}
+        lines = audit.read(self.run.root)
+        for line in lines:
+            if line["action"] != "handed_out":
+                log[line["facts"]["uuid_before"], line["facts"]["uuid_after"]] = line["action"]
+        assert {key: action for key, action in log.items() if action != "reverted"} == self.expected
+        collect(self.run, REVIEW, COSTS)
+        assert audit.read(self.run.root) == lines
         kept = "accepted" if self.reviewed else "not_seen"
         assert all((row["status"] == kept) == (row["change"] == "untouched") for row in rows)
         facts = result.metrics["slides"]["s1"]["classes"]

@@ -59,6 +59,17 @@ class Recipe:
     pictures: bool = True
     picture_size: tuple[int, int] = (640, 448)
     seed: int = 7
+    raters: tuple[str, ...] = ("rater-1",)
+    weeks: int = 0
+    saving: Mapping[str, Any] | None = None
+    confidence: Mapping[str, Any] | None = None
+    privacy: Mapping[str, Any] | None = None
+
+    def rater(self, number: int) -> str:
+        return self.raters[number % len(self.raters)]
+
+    def batch(self, number: int) -> str:
+        return f"batch-{number % len(self.raters) + 1}"
 
     def slide_id(self, number: int) -> str:
         return (self.names or {}).get(number, f"case-{number:03d}-{sha256_bytes(str(number).encode())[:8]}")
@@ -85,7 +96,7 @@ def build_run(root: Path, recipe: Recipe | None = None) -> RunDir:
         after = [new for _, new, _ in changes if new is not None]
         write_geojson(run.review / "corrected" / f"{slide_id}.geojson", after, COLORS)
         reviews[slide_id] = _review(recipe, number, before, after, changes, reviewed)
-        rows += [_row(recipe, slide_id, change, reviewed) for change in changes]
+        rows += [_row(recipe, number, change, reviewed) for change in changes]
     write_json(run.run_json, _run_json(recipe, records))
     predicted = [s for s, r in records.items() if r["state"] == "done"]
     if recipe.collected:
@@ -331,8 +342,8 @@ def _review(
     kinds = [kind for _, _, kind in changes]
     state = "reviewed" if reviewed else "in_progress" if number in recipe.in_progress else "todo"
     return {
-        "rater": "rater-1",
-        "batch": "batch-1",
+        "rater": recipe.rater(number),
+        "batch": recipe.batch(number),
         "reviewed": reviewed,
         "state": state,
         "counts": {kind: kinds.count(kind) for kind in CHANGES},
@@ -400,7 +411,10 @@ def _metrics(recipe: Recipe, reviews: Mapping[str, Any]) -> dict[str, Any]:
         "totals": {"slides": len(reviews), "reviewed": len(done), "counts": counts, "classes": classes},
         "time": time,
         "cost": cost,
-        "saving": {
+        "confidence": dict(recipe.confidence or {}),
+        "saving": dict(recipe.saving)
+        if recipe.saving
+        else {
             "status": "not measured",
             "reason": "no slide was annotated without pre-annotations (there is no control arm)",
         },
@@ -412,7 +426,8 @@ def _metrics(recipe: Recipe, reviews: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _row(recipe: Recipe, slide_id: str, change: Change, reviewed: bool) -> dict[str, Any]:
+def _row(recipe: Recipe, number: int, change: Change, reviewed: bool) -> dict[str, Any]:
+    slide_id = recipe.slide_id(number)
     old, new, kind = change
     a = 0.0 if old is None or old.geometry is None else old.geometry.area * MPP**2
     b = 0.0 if new is None or new.geometry is None else new.geometry.area * MPP**2
@@ -422,8 +437,8 @@ def _row(recipe: Recipe, slide_id: str, change: Change, reviewed: bool) -> dict[
     return {
         "slide_id": slide_id,
         "patient": "P01",
-        "batch": "batch-1",
-        "rater": "rater-1",
+        "batch": recipe.batch(number),
+        "rater": recipe.rater(number),
         "source": recipe.source,
         "reviewed": reviewed,
         "uuid_before": None if old is None else old.uuid,
@@ -454,8 +469,8 @@ def _write_time(run: RunDir, recipe: Recipe, reviews: Mapping[str, Any]) -> None
     rows = [
         {
             "slide_id": slide_id,
-            "batch": "batch-1",
-            "rater": "rater-1",
+            "batch": review["batch"],
+            "rater": review["rater"],
             "active_s": review["active_s"],
             "visits": 1,
             "time_source": review["time_source"],
@@ -469,7 +484,20 @@ def _write_time(run: RunDir, recipe: Recipe, reviews: Mapping[str, Any]) -> None
 
 
 def _write_handout(run: RunDir, recipe: Recipe, slides: Sequence[str]) -> None:
-    batch = run.handout / "batch-1"
+    """A batch for each rater: the first in `project/`, the others in folders of their own."""
+    numbers = {recipe.slide_id(number): number for number in range(recipe.slides)}
+    for index, rater in enumerate(recipe.raters):
+        name = f"batch-{index + 1}"
+        own = [slide_id for slide_id in slides if recipe.rater(numbers[slide_id]) == rater]
+        project = run.project if index == 0 else run.root / "projects" / f"{name}-{rater}" / "project.qpproj"
+        _write_batch(run, recipe, name, rater, project, own)
+        if recipe.timed:
+            reviewed = [s for s in own if numbers[s] not in recipe.todo] if recipe.weeks else own
+            _write_log(project.parent / EVENTS / f"{rater}-0.jsonl", rater, reviewed, own, recipe)
+
+
+def _write_batch(run: RunDir, recipe: Recipe, name: str, rater: str, project: Path, slides: Sequence[str]) -> None:
+    batch = run.handout / name
     for slide_id in slides:
         source = run.slide(slide_id).regions
         target = batch / "snapshot" / f"{slide_id}.{RUN_ID}.geojson"
@@ -477,29 +505,34 @@ def _write_handout(run: RunDir, recipe: Recipe, slides: Sequence[str]) -> None:
         target.write_bytes(source.read_bytes())
     plan = {
         "schema": 1,
-        "batch": "batch-1",
-        "rater": "rater-1",
+        "batch": name,
+        "rater": rater,
         "arm": "assisted",
-        "project": "project/project.qpproj",
+        "project": project.relative_to(run.root).as_posix(),
         "slides": [
             {"slide_id": slide_id, "entry_id": i, "run_id": RUN_ID, "snapshot": f"snapshot/{slide_id}.{RUN_ID}.geojson"}
             for i, slide_id in enumerate(slides, start=1)
         ],
     }
+    if recipe.weeks:
+        plan["handed_out"] = "2026-04-27"
     write_json(batch / "plan.json", plan)
-    if recipe.timed:
-        _write_log(run.project.parent / EVENTS / "rater-1-0.jsonl", slides)
 
 
-def _write_log(path: Path, slides: Sequence[str]) -> None:
-    """An event log from 12 to 14 May 2026, an hour's visit to each slide, some every day."""
+def _write_log(path: Path, rater: str, visited: Sequence[str], slides: Sequence[str], recipe: Recipe) -> None:
+    """An event log from 12 May 2026 on, an hour's visit to each slide, over two days or the weeks of the recipe."""
     start = datetime(2026, 5, 12, 8, 30, tzinfo=UTC)
-    lines: list[dict[str, Any]] = [{"type": "header", "schema": 1, "rater": "rater-1", "qupath": "0.6.0"}]
-    for i in range(max(len(slides), 2)):
-        t = start + timedelta(days=2 * i / max(len(slides) - 1, 1))
+    span = 7.0 * recipe.weeks if recipe.weeks else 2.0
+    lines: list[dict[str, Any]] = [{"type": "header", "schema": 1, "rater": rater, "qupath": "0.6.0"}]
+    if recipe.source == "simulated":
+        lines[0]["source"] = "simulated"
+    steps = len(visited) if recipe.weeks else max(len(visited), 2)
+    for i in range(steps):
+        t = start + timedelta(days=span * i / max(steps - 1, 1))
+        entry = slides.index(visited[i]) + 1 if i < len(visited) else i + 1
         for seq, kind in enumerate(("open", "edit", "save", "close")):
             moment = round((t + timedelta(minutes=15 * seq)).timestamp() * 1000)
-            lines.append({"seq": 4 * i + seq, "t": moment, "type": kind, "image": str(i + 1)})
+            lines.append({"seq": 4 * i + seq, "t": moment, "type": kind, "image": str(entry)})
     write_text(path, "\n".join(orjson.dumps(line).decode() for line in lines) + "\n")
 
 
@@ -548,6 +581,7 @@ def _run_json(recipe: Recipe, records: Mapping[str, Any]) -> dict[str, Any]:
             "regions": {"threshold": 0.5, "min_area_um2": 2000.0, "min_hole_um2": 1000.0, "simplify_um": 0.5},
             "review": {"tile_um": 256.0, "max_tiles": 40, "tolerance_um": TOLERANCE_UM, "idle_s": 300.0},
             "costs": {"currency": "EUR", "pathologist_per_hour": 90.0, "manual_minutes_per_slide": None},
+            "privacy": dict(recipe.privacy or {}),
         },
         "versions": {"wsi-pipeline": "0.1.0", "python": "3.11.9", "shapely": "2.1.1", "torch": "2.8.0"},
         "model": {

@@ -10,6 +10,7 @@ import typer
 
 from wsi_pipeline import __version__
 from wsi_pipeline.cli import (
+    audit,
     collect,
     demo,
     doctor,
@@ -17,6 +18,7 @@ from wsi_pipeline.cli import (
     init,
     learn,
     predict,
+    privacy,
     project,
     report,
     slides,
@@ -75,6 +77,8 @@ app.command(rich_help_panel=RUN)(status.status)
 app.command(rich_help_panel=LEARN)(learn.train)
 app.command(rich_help_panel=LEARN)(learn.evaluate)
 app.add_typer(project.app, name="project", rich_help_panel=LOOK)
+app.add_typer(privacy.app, name="privacy", rich_help_panel=LOOK)
+app.add_typer(audit.app, name="audit", rich_help_panel=LOOK)
 
 
 # typer brings its own copy of click since 0.20: the base of its usage errors is found by what is public.

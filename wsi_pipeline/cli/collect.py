@@ -14,7 +14,7 @@ def collect(config: ConfigFile, as_json: AsJson = False) -> int:
     from wsi_pipeline.stages.collect import collect_run
 
     settings = load_config(config)
-    log_to_run(settings.output)
+    log_to_run(settings.output, private=settings.privacy.strict)
     result = collect_run(settings)
     if as_json:
         print_json(result.metrics)

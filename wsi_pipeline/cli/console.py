@@ -38,15 +38,28 @@ def set_up_logging(*, verbose: bool) -> None:
     root.propagate = False
 
 
-def log_to(folder: Path) -> None:
-    """Also append to `folder`/wsi-pipeline.log: what happened when. Asked for twice, each line is kept once."""
+class _WithoutPaths(logging.Formatter):
+    """Lines that do not say where on this machine things lie."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        from wsi_pipeline.keys import without_paths
+
+        return without_paths(super().format(record))
+
+
+def log_to(folder: Path, *, private: bool = False) -> None:
+    """Also append to `folder`/wsi-pipeline.log: what happened when. Asked for twice, each line is kept once.
+
+    With `private` the folders of absolute paths are left out.
+    """
     path = (folder / "wsi-pipeline.log").absolute()
     root = logging.getLogger("wsi_pipeline")
     if any(isinstance(known, logging.FileHandler) and known.baseFilename == str(path) for known in root.handlers):
         return
     folder.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    kind = _WithoutPaths if private else logging.Formatter
+    handler.setFormatter(kind("%(asctime)s %(levelname)s %(name)s %(message)s"))
     root.addHandler(handler)
 
 

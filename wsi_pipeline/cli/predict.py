@@ -60,7 +60,7 @@ def _predict(config: Config, limit: int | None, slides: list[str] | None) -> tup
     """The exit code so far, and how many slides are done."""
     from wsi_pipeline.stages.predict import predict_cohort
 
-    log_to_run(config.output)
+    log_to_run(config.output, private=config.privacy.strict)
     with shown_progress() as progress:
         outcome = predict_cohort(config, limit=limit, only=slides, progress=progress)
     say(f"{outcome.done} slides done, {outcome.failed} failed, {outcome.queued} left; see {config.output}")
@@ -69,12 +69,12 @@ def _predict(config: Config, limit: int | None, slides: list[str] | None) -> tup
     return (SOME_FAILED if outcome.failed else OK), outcome.done
 
 
-def log_to_run(output: Path) -> None:
+def log_to_run(output: Path, *, private: bool = False) -> None:
     """Keep a log in the run directory; an output that cannot be written is an error of its own, told later."""
     from wsi_pipeline.errors import StoreError
 
     try:
-        log_to(output / "log")
+        log_to(output / "log", private=private)
     except OSError as error:
         raise StoreError(
             f"cannot write {output}: {error.strerror}; give another `output` or mend its permissions"

@@ -1,4 +1,4 @@
-"""`project`: look inside QuPath projects, without QuPath."""
+"""`project`: look inside QuPath projects and look after them, without QuPath."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from wsi_pipeline.cli.console import say
+from wsi_pipeline.cli.arguments import AsJson
+from wsi_pipeline.cli.console import print_json, print_table, say
 from wsi_pipeline.cli.exit_codes import OK, SOME_FAILED
 
 app = typer.Typer(help="Look inside QuPath projects, without QuPath.", no_args_is_help=True)
@@ -50,3 +51,54 @@ def diff(project: ProjectPath, other: OtherProject) -> int:
     if not lines:
         say("no difference")
     return SOME_FAILED if lines else OK
+
+
+ImageName = Annotated[str | None, typer.Option("--image", metavar="NAME", help="Only this image.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")]
+
+
+@app.command()
+def history(project: ProjectPath, image: ImageName = None, as_json: AsJson = False) -> None:
+    """List the copies that are kept of each image's annotations."""
+    from wsi_pipeline.qupath.history import history_of
+
+    copies = history_of(project, image)
+    rows = [(c.id, c.image, c.saved.isoformat(timespec="seconds"), c.size) for c in copies]
+    if as_json:
+        print_json([dict(zip(("id", "image", "saved", "bytes"), row, strict=True)) for row in rows])
+    elif rows:
+        print_table(("id", "image", "saved (UTC)", "bytes"), rows, right=(3,))
+    else:
+        say("no copy yet: one is kept before a pathologist's file is replaced")
+
+
+@app.command()
+def restore(
+    project: ProjectPath,
+    at: Annotated[str, typer.Option("--at", metavar="TIME|ID", help="A time (UTC), or the id of a copy.")],
+    image: ImageName = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Put a kept copy back; what lies there now is kept first."""
+    from wsi_pipeline.qupath.history import restore as put_back
+
+    for item in put_back(project, at, image, dry_run=dry_run):
+        kept = f"; what was there is kept as {item.kept}" if item.kept else ""
+        say(f"{item.image}: {'would restore' if dry_run else 'restored'} {item.copy.id}{kept}")
+
+
+@app.command()
+def relocate(
+    project: ProjectPath,
+    places: Annotated[str, typer.Option("--map", metavar="OLD=NEW", help="Folder or URI, before and now.")],
+    dry_run: DryRun = False,
+) -> None:
+    """Tell a project where its slides are now; no object changes."""
+    from wsi_pipeline.errors import ConfigError
+    from wsi_pipeline.qupath.relocate import relocate as move
+
+    old, equals, new = places.partition("=")
+    if not (old and equals and new):
+        raise ConfigError(f"--map {places}: give it as OLD=NEW")
+    for item in move(project, old, new, dry_run=dry_run):
+        say(f"{item.image}: {item.old} {'would become' if dry_run else 'is now'} {item.new}")

@@ -13,6 +13,7 @@ from wsi_pipeline.collect.rows import Occasion
 from wsi_pipeline.errors import StoreError
 from wsi_pipeline.files import read_json
 from wsi_pipeline.handout import HandedOutSlide
+from wsi_pipeline.handout.plan import ASSISTED
 from wsi_pipeline.measures import not_measured
 from wsi_pipeline.measures.flags import Reference, audited_recall, is_changed, judge_flags
 from wsi_pipeline.measures.risk import risk_coverage
@@ -30,12 +31,17 @@ def tiles_of_image(
 ) -> tuple[ChangedTile, ...]:
     """What was changed in each review tile of a reviewed slide; nothing where there are no tiles of this handout.
 
+    Nor of an image that showed no prediction, or one with an error planted into it: what a person did there says
+    nothing of the model's own doubts.
+
     Raises
     ------
     StoreError
         The tiles are there and cannot be read.
     """
     folder = run.slide(slide.slide_id)
+    if slide.arm != ASSISTED or slide.planted is not None:
+        return ()
     if not occasion.reviewed or not folder.tiles.exists() or not _of_this_handout(run, slide):
         return ()
     tiles = read_tiles(folder.tiles)

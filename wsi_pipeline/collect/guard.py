@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from wsi_pipeline.collect.matching import Change, Pair
 from wsi_pipeline.measures import EventType, Session
 from wsi_pipeline.objects import Kind, PathObject
+from wsi_pipeline.qupath.history import history_of
 from wsi_pipeline.states import ImageState, Source
 
 # Up to so many regions without any review tile may all be wrong, and be deleted without a word.
@@ -41,6 +44,7 @@ def loss(
     state: ImageState,
     log: ImageLog,
     entry_id: int,
+    project: Path | None = None,
 ) -> str | None:
     """Why an image cannot be trusted, with the remedy; None when every loss can be a person's work.
 
@@ -54,6 +58,10 @@ def loss(
     missing = {p.before.uuid for p in pairs if p.change is Change.DELETED and p.before is not None}
     unexplained = missing - log.deleted
     restore = f"restore data/{entry_id}/data.qpdata from history/, snapshots/ or a backup"
+    copies = [c for c in history_of(project) if c.entry_id == entry_id] if project is not None else []
+    if project is not None and copies:
+        folder = shlex.quote(str(project.parent))
+        restore = f"run `wsi-pipeline project restore {folder} --at {copies[-1].id}`"
     if _nothing_is_left(before, after) and not _was_meant(before, unexplained, state):
         return (
             f"all {len(before)} objects that were handed out are gone, as happens when QuPath opens a damaged file as "

@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 import shapely
 
+from wsi_pipeline.audit import AuditEntry
 from wsi_pipeline.collect.changed import ChangedTile
 from wsi_pipeline.collect.doubt import tiles_of_image
 from wsi_pipeline.collect.guard import ImageLog, loss
-from wsi_pipeline.collect.matching import match
+from wsi_pipeline.collect.matching import Change, match
 from wsi_pipeline.collect.rows import Correction, Occasion, rows_of
 from wsi_pipeline.collect.tables import class_figures, count_changes
+from wsi_pipeline.collect.trail import changes_of
 from wsi_pipeline.errors import ProjectError, WsiError
-from wsi_pipeline.handout import HandedOutSlide, Plan, snapshot_of, state_of
+from wsi_pipeline.handout import HandedOutSlide, Plan, planted_in, repaired, snapshot_of, state_of
 from wsi_pipeline.measures import Session
 from wsi_pipeline.objects import Kind, PathObject
 from wsi_pipeline.qupath import Project, ProjectImage
@@ -37,6 +39,7 @@ class CollectedImage:
     rows: tuple[Correction, ...]
     facts: dict[str, Any]
     tiles: tuple[ChangedTile, ...] = ()
+    changes: tuple[AuditEntry, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,24 +76,47 @@ def collect_image(
             return Alarm(
                 slide.slide_id, "its image is no longer in the project; add it again from project.qpproj.backup"
             )
-        before = snapshot_of(run, plan, slide)
+        before, planted = snapshot_of(run, plan, slide), planted_in(run, plan, slide)
         after = on_the_snapshots_grid(image.read_objects())
     except WsiError as error:
         return Alarm(slide.slide_id, f"cannot be read: {error}")
     state, log = state_of(image), ImageLog.of(sessions, image.entry_id)
     pairs = match(before, after)
-    lost = loss(before, after, pairs, state, log, image.entry_id)
+    lost = loss(before, after, pairs, state, log, image.entry_id, project.path)
     if lost is not None:
         return Alarm(slide.slide_id, lost)
     source = source_of(image, log)
-    occasion = Occasion(slide.slide_id, slide.patient, plan.batch, plan.rater, str(source), state.is_reviewed)
+    marked = {} if planted is None or planted.planted is None else {planted.planted.uuid: str(planted.kind)}
+    occasion = Occasion(
+        slide.slide_id,
+        slide.patient,
+        plan.batch,
+        plan.rater,
+        str(source),
+        state.is_reviewed,
+        arm=slide.arm,
+        position=slide.position,
+        repeat=slide.repeat,
+        planted=marked,
+    )
     rows = rows_of(occasion, pairs, slide.mpp, tolerance_um)
     try:
         tiles = tiles_of_image(run, slide, occasion, pairs)
     except WsiError as error:
         return Alarm(slide.slide_id, f"cannot be read: {error}")
-    annotations = tuple(o for o in after if o.kind is Kind.ANNOTATION)
+    own = [o for o in after if o.kind is Kind.ANNOTATION]
+    untouched = {p.before.uuid for p in pairs if p.change is Change.UNTOUCHED and p.before is not None}
+    if planted is not None:
+        known = planted.planted is not None and planted.planted.uuid in untouched
+        own, caught = repaired(own, planted, known)
+    annotations = tuple(own)
     facts = {
+        "slide_id": slide.slide_id,
+        "patient": slide.patient,
+        "arm": slide.arm,
+        "position": slide.position,
+        "repeat": slide.repeat,
+        "planted": None if planted is None else {"kind": planted.kind, "caught": caught and state.is_reviewed},
         "rater": plan.rater,
         "batch": plan.batch,
         "reviewed": state.is_reviewed,
@@ -101,7 +127,8 @@ def collect_image(
         "active_s": None,
         "time_source": None,
     }
-    return CollectedImage(plan, slide, image.entry_id, state, source, annotations, tuple(rows), facts, tiles)
+    changes = changes_of(plan.batch, plan.rater, slide.slide_id, pairs)
+    return CollectedImage(plan, slide, image.entry_id, state, source, annotations, tuple(rows), facts, tiles, changes)
 
 
 def on_the_snapshots_grid(objects: Sequence[PathObject]) -> list[PathObject]:
@@ -122,7 +149,7 @@ def source_of(image: ProjectImage, log: ImageLog) -> Source:
 
 def find_image(project: Project, slide: HandedOutSlide) -> ProjectImage | None:
     """The image of a slide: by its metadata, else by the entry that it was given at the handout."""
-    found = [image for image in project.images() if image.metadata.get(META_SLIDE) == slide.slide_id]
+    found = [image for image in project.images() if image.metadata.get(META_SLIDE) == slide.tag]
     if len(found) > 1:
         raise ProjectError(f"is in the project {len(found)} times; remove all but one image in QuPath")
     if found:

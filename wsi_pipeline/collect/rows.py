@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from shapely.geometry.base import BaseGeometry
@@ -27,6 +27,10 @@ class Correction:
     rater: str
     source: str
     reviewed: bool
+    arm: str
+    position: int | None
+    repeat: bool
+    planted: str | None
     uuid_before: str | None
     uuid_after: str | None
     class_before: str | None
@@ -49,7 +53,7 @@ class Correction:
 
 @dataclass(frozen=True, slots=True)
 class Occasion:
-    """What all rows of one image share."""
+    """What all rows of one image share; `planted` says by uuid which errors were planted."""
 
     slide_id: str
     patient: str | None
@@ -57,6 +61,10 @@ class Occasion:
     rater: str
     source: str
     reviewed: bool
+    arm: str = "assisted"
+    position: int | None = None
+    repeat: bool = False
+    planted: Mapping[str, str] = field(default_factory=dict)
 
 
 def rows_of(occasion: Occasion, pairs: Sequence[Pair], mpp: float, tolerance_um: float) -> list[Correction]:
@@ -177,6 +185,10 @@ def _row(occasion: Occasion, pair: Pair, share: Share, whole: Areas, boundaries:
         rater=occasion.rater,
         source=occasion.source,
         reviewed=occasion.reviewed,
+        arm=occasion.arm,
+        position=occasion.position,
+        repeat=occasion.repeat,
+        planted=None if before is None else occasion.planted.get(before.uuid),
         uuid_before=_uuid(before),
         uuid_after=_uuid(after),
         class_before=before.path_class if before else None,

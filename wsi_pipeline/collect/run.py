@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+from wsi_pipeline import audit
 from wsi_pipeline.collect.changed import TYPES as CHANGED_TILES
 from wsi_pipeline.collect.doubt import doubt_figures
 from wsi_pipeline.collect.images import Alarm, CollectedImage, collect_image
+from wsi_pipeline.collect.kept import kept_times, with_times
 from wsi_pipeline.collect.matching import Change
 from wsi_pipeline.collect.tables import SCHEMA_VERSION, aggregated, pooled, write_corrections, write_table
 from wsi_pipeline.collect.times import ImageTime, logs_of, times_of, write_times
+from wsi_pipeline.collect.trail import what_is_new
 from wsi_pipeline.config import Costs, Review
 from wsi_pipeline.errors import StoreError, WsiError
-from wsi_pipeline.files import write_json
+from wsi_pipeline.files import write_bytes, write_json
 from wsi_pipeline.handout import Plan, read_plans
+from wsi_pipeline.handout.plan import ASSISTED
 from wsi_pipeline.measures import Session, not_measured, review_cost, rule_text, saving
 from wsi_pipeline.objects import RGB
 from wsi_pipeline.qupath import open_project, write_geojson
@@ -63,24 +68,32 @@ def collect(run: RunDir, review: Review, costs: Costs, *, calibration: dict[str,
     times: list[ImageTime] = []
     problems: list[str] = []
     colors: dict[str, RGB] = {}
+    given = Counter(slide.slide_id for plan in plans for slide in plan.slides)
+    shared = frozenset(slide_id for slide_id, times_given in given.items() if times_given > 1)
     for plan in plans:
         sessions, odd = logs_of(run, plan)
         problems += odd
         for item in _collect_batch(run, plan, review, sessions, colors):
-            kept = _with_corrected(run, item, colors)
+            kept = _with_corrected(run, item, colors, shared)
             (images if isinstance(kept, CollectedImage) else alarms).append(kept)  # type: ignore[arg-type]
         batch_times, batch_problems = times_of(sessions, plan, review)
         times += batch_times
         problems += batch_problems
+    times = with_times(times, kept_times(run))
     for alarm in alarms:
         logger.error("%s", alarm)
     metrics = _metrics(run, review, costs, plans, images, times, [str(a) for a in alarms], problems)
     metrics["calibration"] = calibration or not_measured("no calibration.json of this model lies beside its card")
+    for slide_id, image in _chosen(images).items():
+        if slide_id in shared:
+            write_bytes(run.review / "corrected" / f"{slide_id}.geojson", _corrected(run, image, shared).read_bytes())
     # metrics.json comes last, so that it never tells of files that are not there.
     write_corrections(run.corrections, [row for image in images for row in image.rows])
     write_table(run.changed_tiles, [tile for image in images for tile in image.tiles], CHANGED_TILES)
     write_times(run.time, times)
     write_json(run.metrics, metrics)
+    seen = [(i.plan.batch, i.plan.rater, i.slide.slide_id, i.changes) for i in images]
+    audit.append(run.root, what_is_new(audit.read(run.root), seen))
     return CollectResult(metrics, tuple(str(alarm) for alarm in alarms))
 
 
@@ -98,16 +111,41 @@ def _collect_batch(
         yield collect_image(run, plan, slide, project, sessions, review.tolerance_um)
 
 
-def _with_corrected(run: RunDir, item: CollectedImage | Alarm, colors: dict[str, RGB]) -> CollectedImage | Alarm:
-    """Write the annotations as they are now; an image that cannot be written is left out with its reason."""
+def _with_corrected(
+    run: RunDir, item: CollectedImage | Alarm, colors: dict[str, RGB], shared: Collection[str]
+) -> CollectedImage | Alarm:
+    """Write the annotations as they are now; an image that cannot be written is left out with its reason.
+
+    A slide that was handed out several times has a file for each in a folder of its batch.
+    """
     if isinstance(item, Alarm):
         return item
     try:
-        write_geojson(run.review / "corrected" / f"{item.slide.slide_id}.geojson", item.annotations, colors)
+        write_geojson(_corrected(run, item, shared), item.annotations, colors)
     except WsiError as error:
         return Alarm(item.slide.slide_id, f"its annotations cannot be kept: {error}")
     # On disk now; a thousand slides of them would not fit into memory.
     return replace(item, annotations=())
+
+
+def _corrected(run: RunDir, item: CollectedImage, shared: Collection[str]) -> Path:
+    folder = run.review / "corrected"
+    return (folder / item.plan.folder if item.slide.slide_id in shared else folder) / f"{item.slide.slide_id}.geojson"
+
+
+def _chosen(images: Iterable[CollectedImage]) -> dict[str, CollectedImage]:
+    """By slide, the image that stands for it where one is asked for: reviewed, assisted, nothing planted, no repeat."""
+
+    def rank(image: CollectedImage) -> tuple[bool, bool, bool, bool]:
+        slide = image.slide
+        return image.state.is_reviewed, slide.arm == ASSISTED, slide.planted is None, not slide.repeat
+
+    found: dict[str, CollectedImage] = {}
+    for image in images:
+        known = found.get(image.slide.slide_id)
+        if known is None or rank(image) > rank(known):
+            found[image.slide.slide_id] = image
+    return found
 
 
 def _metrics(
@@ -120,22 +158,28 @@ def _metrics(
     alarms: Sequence[str],
     problems: Sequence[str],
 ) -> dict[str, Any]:
-    by_slide = {(t.batch, t.slide_id): t for t in times}
-    slides = {}
+    by_image = {(t.batch, t.rater, t.slide_id): t for t in times}
+    facts = {}
     for image in images:
-        time = by_slide.get((image.plan.batch, image.slide.slide_id))
+        time = by_image.get(_key(image))
         known = {} if time is None else {"active_s": time.active_s, "time_source": time.time_source}
-        slides[image.slide.slide_id] = {**image.facts, **known}
-    reviewed = [image for image in images if image.state.is_reviewed]
-    timed = [t for t in times if any(t.slide_id == i.slide.slide_id for i in reviewed)]
+        facts[_key(image)] = {**image.facts, **known}
+    slides = {slide_id: facts[_key(image)] for slide_id, image in _chosen(images).items()}
+    # Where nothing was predicted there is no prediction to agree with, and no correction that took time.
+    assisted = [image for image in images if image.slide.arm == ASSISTED]
+    reviewed = [image for image in assisted if image.state.is_reviewed]
+    keys = {_key(image) for image in reviewed}
+    timed = [t for t in times if (t.batch, t.rater, t.slide_id) in keys]
+    corrected = [t for t in times if t.arm == ASSISTED]
     return {
         "schema": SCHEMA_VERSION,
         "run_id": next((s.run_id for plan in plans for s in plan.slides), None),
         "source": str(_source(images, times)),
         "tolerance_um": review.tolerance_um,
         "slides": slides,
+        "images": [facts[_key(image)] for image in images],
         "totals": {
-            "slides": len(images),
+            "slides": len(assisted),
             "reviewed": len(reviewed),
             "counts": _counts(reviewed),
             "classes": _classes(reviewed),
@@ -148,7 +192,7 @@ def _metrics(
         "time": _time(timed, reviewed, review),
         "cost": review_cost(
             costs,
-            active_s=sum(t.active_s for t in times) if times else None,
+            active_s=sum(t.active_s for t in corrected) if corrected else None,
             reviewed_s=sum(t.active_s for t in timed) if timed else None,
             reviewed=len(timed),
             source=_source(images, times),
@@ -158,6 +202,10 @@ def _metrics(
         "alarms": list(alarms),
         "flags": list(problems),
     }
+
+
+def _key(image: CollectedImage) -> tuple[str, str, str]:
+    return image.plan.batch, image.plan.rater, image.slide.slide_id
 
 
 def _source(images: Iterable[CollectedImage], times: Iterable[ImageTime]) -> Source:
@@ -198,7 +246,7 @@ def _groups(images: Sequence[CollectedImage], key: Callable[[CollectedImage], st
 def _time(times: Sequence[ImageTime], reviewed: Sequence[CollectedImage], review: Review) -> dict[str, Any]:
     if not times:
         return not_measured("no event log of a reviewed slide was found")
-    with_time = {time.slide_id for time in times}
+    with_time = {(time.batch, time.rater, time.slide_id) for time in times}
     return {
         "source": times[0].source if len({t.source for t in times}) == 1 else str(Source.SIMULATED),
         "time_source": times[0].time_source,

@@ -134,6 +134,10 @@ def count_changes(rows: Iterable[Correction]) -> dict[str, int]:
 _TYPES: dict[str, pa.DataType] = {
     **dict.fromkeys(("slide_id", "patient", "batch", "rater", "source"), pa.string()),
     "reviewed": pa.bool_(),
+    "arm": pa.string(),
+    "position": pa.int32(),
+    "repeat": pa.bool_(),
+    "planted": pa.string(),
     **dict.fromkeys(("uuid_before", "uuid_after", "class_before", "class_after", "change", "status"), pa.string()),
     **dict.fromkeys(("area_before_um2", "area_after_um2", "kept_um2", "removed_um2", "added_um2"), pa.float64()),
     **dict.fromkeys(("iou", "dice", "surface_dice", "hd95_um", "hd_um", "assd_um", "added_path_um"), pa.float64()),

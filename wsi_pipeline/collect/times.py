@@ -22,8 +22,12 @@ class ImageTime:
     """One row of time.parquet: active seconds of one rater on one slide, by the configured cut-off and three others."""
 
     slide_id: str
+    patient: str | None
     batch: str
     rater: str
+    arm: str
+    position: int | None
+    repeat: bool
     active_s: float
     active_s_cap60: float
     active_s_cap100: float
@@ -52,7 +56,7 @@ def times_of(sessions: Sequence[Session], plan: Plan, review: Review) -> tuple[l
     ]
     times = active_times(own, review.idle_s)
     beside = {cut: active_times(own, cut) for cut in OTHER_CUTOFFS_S}
-    slides = {str(slide.entry_id): slide.slide_id for slide in plan.slides}
+    slides = {str(slide.entry_id): slide for slide in plan.slides}
     rows = []
     for key, time in times.items():
         if key.image not in slides:
@@ -60,9 +64,13 @@ def times_of(sessions: Sequence[Session], plan: Plan, review: Review) -> tuple[l
         source = Source.SIMULATED if Source.SIMULATED in time.sources else Source.MEASURED
         rows.append(
             ImageTime(
-                slide_id=slides[key.image],
+                slide_id=slides[key.image].slide_id,
+                patient=slides[key.image].patient,
                 batch=plan.batch,
                 rater=plan.rater,
+                arm=slides[key.image].arm,
+                position=slides[key.image].position,
+                repeat=slides[key.image].repeat,
                 active_s=time.seconds,
                 active_s_cap60=beside[60.0][key].seconds,
                 active_s_cap100=beside[100.0][key].seconds,
@@ -78,7 +86,9 @@ def times_of(sessions: Sequence[Session], plan: Plan, review: Review) -> tuple[l
 
 
 _TYPES: dict[str, pa.DataType] = {
-    **dict.fromkeys(("slide_id", "batch", "rater"), pa.string()),
+    **dict.fromkeys(("slide_id", "patient", "batch", "rater", "arm"), pa.string()),
+    "position": pa.int32(),
+    "repeat": pa.bool_(),
     **dict.fromkeys(("active_s", "active_s_cap60", "active_s_cap100", "active_s_cap300"), pa.float64()),
     "visits": pa.int32(),
     "cap_s": pa.float64(),

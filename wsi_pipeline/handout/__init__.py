@@ -3,18 +3,36 @@
 from wsi_pipeline.handout.budget import over_budget
 from wsi_pipeline.handout.images import HandoutResult, HandoutSlide, state_of
 from wsi_pipeline.handout.plan import BATCH, HandedOutSlide, Plan, read_plan, read_plans, snapshot_of
-from wsi_pipeline.handout.write import hand_out
+from wsi_pipeline.handout.planted import PlantedObjects, plant, planted_in, repaired
+from wsi_pipeline.handout.study import Case, Design, PlannedSlide, StudyBatch
+from wsi_pipeline.handout.study_files import Study, extend_study, note_handout, read_study, waits_for, write_study
+from wsi_pipeline.handout.write import Part, hand_out
 
 __all__ = [
     "BATCH",
+    "Case",
+    "Design",
     "HandedOutSlide",
     "HandoutResult",
     "HandoutSlide",
+    "Part",
     "Plan",
+    "PlannedSlide",
+    "PlantedObjects",
+    "Study",
+    "StudyBatch",
+    "extend_study",
     "hand_out",
+    "note_handout",
     "over_budget",
+    "plant",
+    "planted_in",
     "read_plan",
     "read_plans",
+    "read_study",
+    "repaired",
     "snapshot_of",
     "state_of",
+    "waits_for",
+    "write_study",
 ]

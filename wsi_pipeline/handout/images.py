@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from wsi_pipeline.errors import ProjectError
 from wsi_pipeline.files import sha256_bytes
-from wsi_pipeline.handout.plan import HandedOutSlide, Plan, snapshot_of, write_plan, write_snapshot
+from wsi_pipeline.handout.plan import HandedOutSlide, Plan, PlantedError, snapshot_of, write_plan, write_snapshot
+from wsi_pipeline.handout.planted import PlantedObjects
 from wsi_pipeline.handout.settled import without_settled
 from wsi_pipeline.objects import RGB, PathObject
 from wsi_pipeline.qupath import Project, ProjectImage
@@ -45,6 +46,16 @@ class HandoutSlide:
     thumbnail: NDArray[np.uint8] | None
     flags: Sequence[str] = ()
     tissue: TissueMask | None = None
+    arm: str = "assisted"
+    position: int | None = None
+    repeat: bool = False
+    case: str | None = None
+    planted: PlantedObjects | None = None
+
+    @property
+    def tag(self) -> str:
+        """What the image's metadata calls the slide: its id, or the masked name."""
+        return self.case or self.slide_id
 
     @property
     def key(self) -> str:
@@ -62,6 +73,9 @@ class HandoutResult:
     objects: int = 0
     added: int = 0
     replaced: int = 0
+    budget: dict[str, list[str]] = field(default_factory=dict)
+    waiting: list[str] = field(default_factory=list)
+    projects: list[Path] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
@@ -186,7 +200,7 @@ class Batch:
         previous: HandedOutSlide | None = None,
     ) -> HandedOutSlide:
         """Write the snapshot, and say what the plan has to know of it."""
-        name, sha256 = write_snapshot(self.run, self.plan.batch, slide.slide_id, slide.key, objects, self.colors)
+        name, sha256 = write_snapshot(self.run, self.plan.folder, slide.slide_id, slide.key, objects, self.colors)
         return HandedOutSlide(
             slide_id=slide.slide_id,
             name=slide.name,
@@ -203,7 +217,24 @@ class Batch:
             objects=len(objects),
             complete=False,
             previous=previous,
+            arm=slide.arm,
+            position=slide.position,
+            repeat=slide.repeat,
+            case=slide.case,
+            planted=None if slide.planted is None else self._truth(slide, slide.planted),
         )
+
+    def _truth(self, slide: HandoutSlide, planted: PlantedObjects) -> PlantedError:
+        """Keep the true object beside the snapshot, and say what was planted."""
+        true, fake = planted.true, planted.planted
+        found = PlantedError(
+            kind=planted.kind, true=None if true is None else true.uuid, planted=None if fake is None else fake.uuid
+        )
+        if true is None:
+            return found
+        key = f"{slide.key}.true"
+        name, sha256 = write_snapshot(self.run, self.plan.folder, slide.slide_id, key, [true], self.colors)
+        return found.model_copy(update={"truth": name, "sha256": sha256})
 
 
 def state_of(image: ProjectImage) -> ImageState:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 KEY_CARD = """\
 # How to review
 
@@ -26,4 +28,35 @@ If the brush does not edit: the region is locked (Ctrl+K unlocks it), or it was 
 ## What is recorded
 If you run the script *wsi_event_log*, it notes which image was open when and which region changed, for the time study
 of this project: no mouse, no keys, no screen. Run it again to switch it off. Everything stays in the folder `events`.
+
+{purpose}
 """
+
+
+def key_card(purpose: str) -> str:
+    """The page, with what the records are for."""
+    return KEY_CARD.replace("{purpose}", purpose)
+
+
+def study_card(purpose: str, *, arms: Collection[str], blind: bool, planted: bool, guideline: str | None) -> str:
+    """The key card of a study: what is different in it stands before the keys."""
+    told = ["Read the images in the order of the list (not sorted). One after the other, until each is `reviewed`."]
+    if "manual" in arms:
+        told.append(
+            "Some images hold no region at all: there, draw every region yourself. That nothing is drawn says nothing "
+            "about the image."
+        )
+    if planted:
+        told.append(
+            "**A few regions are wrong on purpose**: missing, made up, with a wrong outline or class. It is measured "
+            "how many are found. What is left is put right when the corrections are collected."
+        )
+    if blind:
+        told.append("Images have masked names. Please do not look at the path of the file in the tab *Image*.")
+    if guideline is not None:
+        told.append(f"What counts as what stands in `{guideline}`, beside this page.")
+    notes = "\n".join(f"- {text}" for text in told)
+    first, rest = key_card(purpose).split("\n\n", 1)
+    rest = rest.replace("Each image holds regions that a model drew. Correct them; draw only what is missing.", "")
+    rest = rest.replace(" Sorted by `wsi_priority` (right-click, *Sort by*), the least certain come first.", "")
+    return f"{first}\n\n## This study\n{notes}\n\n{rest}"

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from wsi_pipeline.config import Planting
 from wsi_pipeline.errors import StoreError
 from wsi_pipeline.files import read_json, sha256_file, write_json
 from wsi_pipeline.objects import RGB, PathObject
@@ -17,6 +18,23 @@ from wsi_pipeline.rundir import RunDir
 
 SCHEMA_VERSION = 1
 BATCH = "batch-1"
+# The arm whose images show predictions.
+ASSISTED = "assisted"
+
+
+class PlantedError(BaseModel):
+    """What was planted: `true` and `planted` are uuids, `truth` the file with the true object (from the plan's folder).
+
+    A missing object has no `planted`, a fake one no `true`.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Planting
+    true: str | None = None
+    planted: str | None = None
+    truth: str | None = None
+    sha256: str | None = None
 
 
 class HandedOutSlide(BaseModel):
@@ -43,6 +61,16 @@ class HandedOutSlide(BaseModel):
     objects: int
     complete: bool = True
     previous: HandedOutSlide | None = None
+    arm: str = ASSISTED
+    position: int | None = None
+    repeat: bool = False
+    case: str | None = None
+    planted: PlantedError | None = None
+
+    @property
+    def tag(self) -> str:
+        """What the image's metadata calls the slide: its id, or the masked name."""
+        return self.case or self.slide_id
 
 
 class Plan(BaseModel):
@@ -53,9 +81,14 @@ class Plan(BaseModel):
     schema_version: int = SCHEMA_VERSION
     batch: str
     rater: str
-    arm: str = "assisted"
+    arm: str = ASSISTED
     project: str
     slides: tuple[HandedOutSlide, ...]
+
+    @property
+    def folder(self) -> str:
+        """Its folder in `handout/`, a name that no other batch has."""
+        return folder_of(self.batch, self.rater, self.project)
 
     def slide(self, slide_id: str) -> HandedOutSlide | None:
         return next((slide for slide in self.slides if slide.slide_id == slide_id), None)
@@ -68,6 +101,11 @@ class Plan(BaseModel):
         return self.model_copy(update={"slides": changed})
 
 
+def folder_of(batch: str, rater: str, project: str) -> str:
+    """Folder in `handout/` of a batch: the first one of a single rater needs no rater in its name."""
+    return batch if project.startswith("project/") else f"{batch}-{rater}"
+
+
 def plan_path(run: RunDir, batch: str = BATCH) -> Path:
     return run.handout / batch / "plan.json"
 
@@ -75,7 +113,7 @@ def plan_path(run: RunDir, batch: str = BATCH) -> Path:
 def write_plan(run: RunDir, plan: Plan) -> None:
     value: dict[str, Any] = plan.model_dump(mode="json")
     value["schema"] = value.pop("schema_version")
-    write_json(plan_path(run, plan.batch), value)
+    write_json(plan_path(run, plan.folder), value)
 
 
 def read_plan(path: Path) -> Plan:
@@ -119,6 +157,14 @@ def write_snapshot(
         number += 1
 
 
+def true_object_of(run: RunDir, plan: Plan, slide: HandedOutSlide) -> list[PathObject]:
+    """The object that a planted error stands for, in level-0 px; empty for a fake one. Raises as `snapshot_of`."""
+    planted = slide.planted
+    if planted is None or planted.truth is None or planted.sha256 is None:
+        return []
+    return _kept(plan_path(run, plan.folder).parent / planted.truth, planted.sha256, slide.slide_id)
+
+
 def snapshot_of(run: RunDir, plan: Plan, slide: HandedOutSlide) -> list[PathObject]:
     """The objects that were handed out, in level-0 px.
 
@@ -127,9 +173,12 @@ def snapshot_of(run: RunDir, plan: Plan, slide: HandedOutSlide) -> list[PathObje
     StoreError
         The snapshot is gone, or is not what was written: corrections could not be told from changes to it.
     """
-    path = plan_path(run, plan.batch).parent / slide.snapshot
+    return _kept(plan_path(run, plan.folder).parent / slide.snapshot, slide.sha256, slide.slide_id)
+
+
+def _kept(path: Path, sha256: str, slide_id: str) -> list[PathObject]:
     if not path.exists():
-        raise StoreError(f"{slide.slide_id}: the snapshot {path} is gone; restore it from a backup")
-    if sha256_file(path) != slide.sha256:
-        raise StoreError(f"{slide.slide_id}: the snapshot {path} was changed after the handout; restore it")
+        raise StoreError(f"{slide_id}: the snapshot {path} is gone; restore it from a backup")
+    if sha256_file(path) != sha256:
+        raise StoreError(f"{slide_id}: the snapshot {path} was changed after the handout; restore it")
     return read_geojson(path)

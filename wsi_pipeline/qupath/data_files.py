@@ -128,6 +128,10 @@ class DataFiles:
         write_bytes(copy, source.read_bytes())
         shutil.copystat(source, copy)
 
+    def is_ours(self, entry_id: int) -> bool:
+        """Whether this package wrote the data.qpdata that was read."""
+        return self._seen.get(entry_id) is not None and self._ours.get(str(entry_id)) == self._seen[entry_id]
+
     def mark(self, entry_id: int, digest: str | None) -> None:
         """Remember that this package wrote the file with this hash (None: that QuPath did)."""
         key = str(entry_id)

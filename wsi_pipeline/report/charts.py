@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 import zlib
 from collections.abc import Mapping, Sequence
@@ -129,6 +130,72 @@ def dumbbell_chart(rows: Sequence[Row], names: tuple[str, str], *, axis: str, ti
         _dots(axes, [row.values[1] for row in rows], "ink", filled=True, label=names[1])
         _legend(axes)
         return _svg(figure, title, description)
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One small chart of several: points (x, y) as dots, joined where nothing is missing between them."""
+
+    title: str
+    points: tuple[tuple[float, float | None], ...]
+    highest: float | None = None
+
+
+def trend_chart(labels: Sequence[str], panels: Sequence[Panel], *, title: str, description: str) -> Markup:
+    """Small charts side by side over the same steps of time, named by `labels`; every scale begins at zero."""
+    with mpl.rc_context({**_STYLE, "axes.grid.axis": "y", "axes.spines.bottom": True}):
+        figure, axes = _panels(len(panels), height=200)
+        for ax, panel in zip(axes, panels, strict=True):
+            ax.set_title(panel.title)
+            ax.plot(
+                [x for x, _ in panel.points],
+                [math.nan if y is None else y for _, y in panel.points],
+                color=_INKS["accent"],
+                linewidth=1.6,
+                marker="o",
+                markersize=4.5,
+                clip_on=False,
+            )
+            top = max([y for _, y in panel.points if y is not None], default=1.0)
+            ax.set_ylim(0, panel.highest or (1.12 * top if top > 0 else 1.0))
+            ax.set_xlim(-0.4, max(len(labels) - 0.6, 0.6))
+            shown = range(0, len(labels), max(1, math.ceil(len(labels) / 6)))
+            ax.set_xticks(list(shown), [labels[i] for i in shown])
+            ax.yaxis.set_major_locator(MaxNLocator(nbins=4))
+        return _svg(figure, title, description)
+
+
+def curves_chart(
+    panels: Sequence[tuple[Panel, Panel | None]], axes_names: tuple[str, str], *, title: str, description: str
+) -> Markup:
+    """Curves over 0 to 1, each with a thin line to compare with (the diagonal where none is given)."""
+    with mpl.rc_context({**_STYLE, "axes.grid.axis": "both", "axes.spines.bottom": True}):
+        figure, axes = _panels(len(panels), height=300)
+        for ax, (panel, beside) in zip(axes, panels, strict=True):
+            ax.set_title(panel.title)
+            line = ((0.0, 0.0), (1.0, 1.0)) if beside is None else beside.points
+            ax.plot([x for x, _ in line], [y or 0.0 for _, y in line], color=_INKS["muted"], linewidth=1, dashes=(4, 3))
+            known = [(x, y) for x, y in panel.points if y is not None]
+            marker = "o" if len(known) <= 25 else None
+            x, y = [x for x, _ in known], [y for _, y in known]
+            ax.plot(x, y, color=_INKS["accent"], linewidth=1.6, marker=marker, markersize=4.5, clip_on=False)
+            ax.set_xlim(0, 1)
+            top = max([y for _, y in (*panel.points, *line) if y is not None], default=1.0)
+            ax.set_ylim(0, panel.highest or 1.08 * top or 1.0)
+            ax.set_xlabel(axes_names[0])
+        axes[0].set_ylabel(axes_names[1])
+        return _svg(figure, title, description)
+
+
+def _panels(number: int, *, height: float) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(_WIDTH / _POINTS_PER_INCH, height / _POINTS_PER_INCH), dpi=_POINTS_PER_INCH)
+    FigureCanvasSVG(figure)
+    columns = max(number, 3)
+    axes = figure.subplots(1, columns, squeeze=False)[0]
+    for empty in axes[number:]:
+        empty.set_visible(False)
+    figure.subplots_adjust(left=0.06, right=0.985, top=1 - 34 / height, bottom=48 / height, wspace=0.2)
+    return figure, list(axes[:number])
 
 
 _BESIDE: Mapping[str, Any] = {

@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 import statistics
-from dataclasses import dataclass
-
-from markupsafe import Markup
 
 from wsi_pipeline.report import numbers as fmt
 from wsi_pipeline.report.charts import Row, SlideRow, changes_chart, slides_chart
 from wsi_pipeline.report.facts import CHANGES, Run, Slide
 from wsi_pipeline.report.gallery import by_change
 from wsi_pipeline.report.numbers import UM2_PER_MM2
+from wsi_pipeline.report.parts import Chart
 from wsi_pipeline.report.screen import change_look, review_counts, spread_of
 
 # More lines than this cannot be read in one chart.
 MOST_ROWS = 40
-
-
-@dataclass(frozen=True, slots=True)
-class Chart:
-    """One chart and what must stand beside it; `links` are names of data files."""
-
-    title: str
-    svg: Markup
-    n: str
-    definition: str
-    source: str
-    links: tuple[str, ...]
 
 
 def charts(run: Run) -> tuple[Chart, ...]:
@@ -55,7 +41,7 @@ def _by_kind(run: Run) -> Chart | None:
         n=f"{fmt.counted(sum(counts.values()), 'object')} on {fmt.counted(len(run.reviewed), 'reviewed slide')}",
         definition="Each annotation that was handed out or drawn, matched with its correction by id, then by overlap.",
         source=run.source,
-        links=("corrections.parquet", "metrics.json"),
+        links=("corrections.parquet", "slides.parquet", "metrics.json"),
     )
 
 
@@ -86,7 +72,7 @@ def _by_slide(run: Run) -> Chart | None:
             + (" With several classes, areas are summed and the lowest Dice is shown." if several else "")
         ).strip(),
         source=run.source,
-        links=("metrics.json", "corrections.parquet"),
+        links=("slides.parquet", "corrections.parquet", "metrics.json"),
     )
 
 

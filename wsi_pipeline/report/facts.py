@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import date, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -92,6 +94,9 @@ class Review:
     active_s: float | None
     time_source: str | None
     unclassified: int
+    rater: str | None
+    batch: str | None
+    arm: str | None
 
     @classmethod
     def of(cls, raw: Mapping[str, Any], known_classes: Collection[str]) -> Review:
@@ -103,6 +108,9 @@ class Review:
             active_s=known(raw.get("active_s")),
             time_source=text(raw.get("time_source")),
             unclassified=_count(raw.get("unclassified")) or 0,
+            rater=text(raw.get("rater")),
+            batch=text(raw.get("batch")),
+            arm=text(raw.get("arm")),
         )
 
     def total(self, field: str) -> float | None:
@@ -170,6 +178,7 @@ class Slide:
     review: Review | None
     snapshots: tuple[str, ...]
     alarm: str | None
+    handed_out: date | None
 
     @property
     def status(self) -> Status:
@@ -193,7 +202,11 @@ class Slide:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A whole run directory."""
+    """A whole run directory.
+
+    `raters` are their real names, which never reach the page: see `pseudonyms`. `last_touched` is the day of the last
+    own action of the rater on each slide, by the event logs.
+    """
 
     name: str
     run_id: str
@@ -205,8 +218,11 @@ class Run:
     slides: tuple[Slide, ...]
     metrics: Mapping[str, Any]
     sources: Mapping[str, str]
-    raters: int | None
+    raters: tuple[str, ...]
     dates: tuple[str, ...]
+    last_touched: Mapping[str, date]
+    purpose: str
+    show_raters: bool
     notes: tuple[str, ...]
     learning: Mapping[str, Mapping[str, Any]]
     flagged: tuple[Mapping[str, Any], ...]
@@ -226,6 +242,17 @@ class Run:
     def source(self) -> str:
         """Where the corrections come from."""
         return self.sources.get("corrections", "not stated")
+
+    @property
+    def weeks(self) -> dict[str, date]:
+        """The Monday of the week in which each slide was last worked on."""
+        return {slide_id: day - timedelta(days=day.weekday()) for slide_id, day in self.last_touched.items()}
+
+    @property
+    def pseudonyms(self) -> dict[str, str]:
+        """`Rater A`, `Rater B`, ...: in an order that says nothing about the name."""
+        ordered = sorted(self.raters, key=lambda name: hashlib.sha256(f"{self.run_id}\n{name}".encode()).digest())
+        return {name: f"Rater {_letters(number)}" for number, name in enumerate(ordered)}
 
     @property
     def tolerance_um(self) -> float | None:
@@ -254,6 +281,12 @@ class Run:
     def setting(self, section: str, key: str) -> Any:
         """One value of the configuration that the run was made with."""
         return mapping(self.config.get(section)).get(key)
+
+
+def _letters(number: int) -> str:
+    """A, B, ..., Z, AA, AB, ..."""
+    head, last = divmod(number, 26)
+    return (_letters(head - 1) if head else "") + chr(ord("A") + last)
 
 
 def counts_of(raw: object) -> dict[str, int]:

@@ -80,6 +80,7 @@ class Shapes:
         self._run = run
         self._reader = reader
         self._known: dict[str, tuple[Unions | None, Unions | None]] = {}
+        self._differences: dict[str, tuple[BaseGeometry, ...] | None] = {}
 
     def of(self, slide: Slide) -> tuple[Unions | None, Unions | None]:
         """Unions by class in level-0 px: what was handed out (else predicted), and what it was corrected to.
@@ -89,6 +90,14 @@ class Shapes:
         if slide.slide_id not in self._known:
             self._known[slide.slide_id] = self._before(slide), self._after(slide)
         return self._known[slide.slide_id]
+
+    def difference(self, slide: Slide) -> tuple[BaseGeometry, ...] | None:
+        """What was kept, removed and added, in level-0 px; None where prediction or correction is not on file."""
+        if slide.slide_id not in self._differences:
+            before, after = self.of(slide)
+            known = None if before is None or after is None else difference(before, after)
+            self._differences[slide.slide_id] = known
+        return self._differences[slide.slide_id]
 
     def _before(self, slide: Slide) -> Unions | None:
         # metrics.json and the corrected outlines are of the newest batch too.
@@ -111,10 +120,10 @@ def by_change(slides: Iterable[Slide]) -> list[Slide]:
     return sorted(slides, key=lambda s: -1.0 if s.reviewed is None else -(s.reviewed.changed_um2 or 0.0) - 2.0)
 
 
-def plates(run: Run, folder: RunDir, shapes: Shapes, thrift: Thrift) -> tuple[list[Plate], int]:
-    """The slides to show, and how many there are that could be shown."""
+def plates(run: Run, folder: RunDir, shapes: Shapes, thrift: Thrift, start: int = 0) -> tuple[list[Plate], int]:
+    """The slides of one page, from the one numbered `start` in order of change, and how many there are in all."""
     candidates = by_change(s for s in run.slides if s.state == "done")
-    shown = candidates[: thrift.plates]
+    shown = candidates[start : start + thrift.plates]
     return [_plate(run, folder, shapes, slide, thrift) for slide in shown], len(candidates)
 
 
@@ -126,10 +135,11 @@ def _plate(run: Run, folder: RunDir, shapes: Shapes, slide: Slide, thrift: Thrif
     if picture is not None:
         finished = slide.reviewed is not None
         detail = DETAIL
-        layers = _layers(before, after, picture.frame, run.colors, detail, finished=finished)
+        changes = shapes.difference(slide) if finished else None
+        layers = _layers(before, after, changes, picture.frame, run.colors, detail, finished=finished)
         while _length(layers) > thrift.path_characters and detail < COARSEST:
             detail *= 2
-            layers = _layers(before, after, picture.frame, run.colors, detail, finished=finished)
+            layers = _layers(before, after, changes, picture.frame, run.colors, detail, finished=finished)
     if before is None:
         notes.append("No regions on file.")
     if slide.reviewed is None:
@@ -142,6 +152,7 @@ def _plate(run: Run, folder: RunDir, shapes: Shapes, slide: Slide, thrift: Thrif
 def _layers(
     before: Unions | None,
     after: Unions | None,
+    changes: tuple[BaseGeometry, ...] | None,
     frame: Frame,
     colors: Mapping[str, RGB],
     detail: float,
@@ -150,11 +161,10 @@ def _layers(
 ) -> tuple[Layer, ...]:
     """Prediction and correction; their difference once the review is finished: before, nothing is kept for good."""
     layers = []
-    if before is not None and after is not None and finished:
-        parts = difference(before, after)
+    if changes is not None:
         outlines = [
             Outline(kind, kind, d)
-            for kind, shape in zip(("kept", "removed", "added"), parts, strict=True)
+            for kind, shape in zip(("kept", "removed", "added"), changes, strict=True)
             if (d := path_data(shape, frame, detail=detail))
         ]
         layers.append(Layer("difference", "Difference", tuple(outlines)))
@@ -190,13 +200,13 @@ def flagged_tiles(run: Run, folder: RunDir, shapes: Shapes, thrift: Thrift) -> l
         chosen[slide_id] = turn + 1
     slides = {slide.slide_id: slide for slide in run.slides}
     made = {
-        slide_id: _crops_of(run, folder, shapes, slides[slide_id], by_slide[slide_id][:count], thrift)
+        slide_id: crops_of(run, folder, shapes, slides[slide_id], by_slide[slide_id][:count], thrift)
         for slide_id, count in chosen.items()
     }
     return [made[slide_id][turn] for turn, slide_id in turns]
 
 
-def _crops_of(
+def crops_of(
     run: Run,
     folder: RunDir,
     shapes: Shapes,
@@ -204,6 +214,7 @@ def _crops_of(
     rows: Sequence[Mapping[str, object]],
     thrift: Thrift,
 ) -> list[Crop]:
+    """Pictures of squares (rows with `x, y, width, height, rank, reason`) of one slide, with its outlines."""
     tiles = [Tile(*(_whole(row[key]) for key in ("x", "y", "width", "height"))) for row in rows]
     pictures = crops(slide, folder.slide(slide.slide_id), tiles, side=thrift.crop_side, quality=thrift.quality)
     before, after = shapes.of(slide)

@@ -4,31 +4,35 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import ValidationError
 
+from wsi_pipeline.config import Privacy
 from wsi_pipeline.errors import StoreError
 from wsi_pipeline.files import read_json
 from wsi_pipeline.objects import RGB
 from wsi_pipeline.report.facts import GREY, UNCLASSIFIED, Review, Run, Slide, Summary, model_classes
 from wsi_pipeline.report.numbers import known
 from wsi_pipeline.report.reading import SCHEMAS, Reader, mapping, text, texts
+from wsi_pipeline.report.workdays import handed_out_days, workdays
 from wsi_pipeline.rundir import RunDir
-from wsi_pipeline.states import EVENTS
 
-# An event's time in an event log: milliseconds UTC.
-_EVENT_TIME = re.compile(rb'"t"\s*:\s*(\d{12,14})\b')
-_ENDS = 8192
 # Okabe and Ito's colours, for classes whose model names none: told apart by colour-blind readers too.
 _PALETTE: tuple[RGB, ...] = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233))
 
 
-def load_run(run: RunDir) -> Run:
+def load_run(run: RunDir, privacy: Privacy | None = None) -> Run:
     """Read all that the report shows, pictures and outlines aside.
+
+    Parameters
+    ----------
+    privacy
+        As the configuration says now; without it, as the run was made with.
 
     Raises
     ------
@@ -41,6 +45,9 @@ def load_run(run: RunDir) -> Run:
     plans = _plans(reader, run)
     corrections = reader.table(run.corrections)
     time = reader.table(run.time)
+    privacy = privacy or _privacy(record)
+    days = workdays(run, plans)
+    handed_out = handed_out_days(run, plans)
     model = mapping(record.get("model"))
     known_classes = model_classes(model)
     learned = {
@@ -49,7 +56,7 @@ def load_run(run: RunDir) -> Run:
         if (value := reader.json(path)) is not None
     }
     slides = tuple(
-        _slide(reader, run, slide_id, mapping(raw), metrics, plans, known_classes)
+        _slide(reader, run, slide_id, mapping(raw), metrics, plans, known_classes, handed_out.get(slide_id))
         for slide_id, raw in mapping(record.get("slides")).items()
     )
     flagged = tuple(row for slide in slides for row in _flagged(reader, run, slide.slide_id))
@@ -64,8 +71,11 @@ def load_run(run: RunDir) -> Run:
         slides=slides,
         metrics=metrics,
         sources=_sources(metrics, corrections, time, learned),
-        raters=_raters(corrections),
-        dates=_review_days(run, plans.values()),
+        raters=_raters(corrections, plans),
+        dates=days.span,
+        last_touched=days.last_touched,
+        purpose=privacy.purpose,
+        show_raters=privacy.raters_in_report,
         notes=_notes(run.notes),
         learning=learned,
         flagged=flagged,
@@ -97,6 +107,7 @@ def _slide(
     metrics: Mapping[str, Any],
     plans: Mapping[str, Mapping[str, Any]],
     known_classes: Collection[str],
+    handed_out: date | None,
 ) -> Slide:
     summary = reader.json(run.slide(slide_id).summary)
     reviews = mapping(metrics.get("slides"))
@@ -119,6 +130,7 @@ def _slide(
         review=Review.of(mapping(reviews[slide_id]), known_classes) if slide_id in reviews else None,
         snapshots=tuple(path for batch, plan in plans.items() for path in _snapshots(batch, plan, slide_id)),
         alarm=_alarm(metrics, slide_id),
+        handed_out=handed_out,
     )
 
 
@@ -189,9 +201,17 @@ def _distinct(table: pa.Table | None, column: str) -> list[str]:
     return sorted(str(v) for v in pc.unique(table[column]).to_pylist() if v is not None)
 
 
-def _raters(corrections: pa.Table | None) -> int | None:
-    raters = _distinct(corrections, "rater")
-    return len(raters) or None
+def _raters(corrections: pa.Table | None, plans: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    planned = {rater for plan in plans.values() if (rater := text(plan.get("rater")))}
+    return tuple(sorted(planned | set(_distinct(corrections, "rater"))))
+
+
+def _privacy(record: Mapping[str, Any]) -> Privacy:
+    """The section of the configuration that the run was made with; the defaults where there is none of use."""
+    try:
+        return Privacy.model_validate(mapping(mapping(record.get("config")).get("privacy")))
+    except ValidationError:
+        return Privacy()
 
 
 def _contradictions(metrics: Mapping[str, Any], corrections: pa.Table | None) -> list[str]:
@@ -216,30 +236,6 @@ def _notes(path: Path) -> tuple[str, ...]:
     return tuple(" ".join(part.split()) for part in re.split(r"\n\s*\n", words) if part.strip())
 
 
-def _review_days(run: RunDir, plans: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
-    """First and last day of the reviewers' event logs, as YYYY-MM-DD; empty where there is no log."""
-    projects = {project for plan in plans if (project := text(plan.get("project")))}
-    logs = sorted(log for project in projects for log in (run.root / project).parent.glob(f"{EVENTS}/*.jsonl"))
-    times = [time for log in logs for time in _first_and_last(log)]
-    if not times:
-        return ()
-    days = (datetime.fromtimestamp(time / 1000, tz=UTC).date().isoformat() for time in (min(times), max(times)))
-    return tuple(dict.fromkeys(days))
-
-
-def _first_and_last(log: Path) -> list[float]:
-    """Times of the first and the last event of a log, in ms UTC; only the ends of the file are read."""
-    try:
-        with log.open("rb") as file:
-            head = file.read(_ENDS)
-            file.seek(max(0, log.stat().st_size - _ENDS))
-            tail = file.read()
-    except OSError:
-        return []
-    found = [float(match) for part in (head, tail) for match in _EVENT_TIME.findall(part)]
-    return [min(found), max(found)] if found else []
-
-
 def _colors(model: Mapping[str, Any], slides: Iterable[Slide]) -> dict[str, RGB]:
     """Class colours as the model's card has them; classes beyond it get one of the palette."""
     colors = model_classes(model)
@@ -254,5 +250,5 @@ def _colors(model: Mapping[str, Any], slides: Iterable[Slide]) -> dict[str, RGB]
 
 def _files(run: RunDir) -> dict[str, str]:
     """Data files that are there, by their name, as links from the report's folder."""
-    paths: tuple[Path, ...] = (run.run_json, run.metrics, run.corrections, run.time, run.project)
+    paths: tuple[Path, ...] = (run.run_json, run.metrics, *sorted(run.review.glob("*.parquet")), run.project)
     return {path.name: f"../{path.relative_to(run.root).as_posix()}" for path in paths if path.is_file()}

@@ -89,7 +89,8 @@ def _opened(slide: SlideFacts) -> Iterator[Slide | None]:
     try:
         opened = open_slide(SlideRef(slide_id=slide.slide_id, uri=slide.uri, name=slide.name, mpp=mpp))
     except (SlideError, OSError, ValueError) as error:
-        logger.warning("crops of %s come from its thumbnail: %s", slide.slide_id, error)
+        # The page says so beside each crop; two hundred warnings would hide others.
+        logger.info("crops of %s come from its thumbnail: %s", slide.slide_id, error)
         yield None
         return
     with opened:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from wsi_pipeline.report import numbers as fmt
 from wsi_pipeline.report.facts import Run, Status
+from wsi_pipeline.report.raters import without_names
 from wsi_pipeline.report.reading import text, texts
 
 
@@ -32,7 +33,7 @@ def concerns(run: Run) -> tuple[Concern, ...]:
     return (
         Concern(
             "Alarms: images left out",
-            tuple(Issue("", word) for word in texts(run.metrics.get("alarms"))),
+            tuple(Issue("", without_names(word, run)) for word in texts(run.metrics.get("alarms"))),
             "None raised." if run.metrics else "Nothing has been collected yet.",
         ),
         Concern(
@@ -75,8 +76,13 @@ def concerns(run: Run) -> tuple[Concern, ...]:
         ),
         Concern(
             "Oddities in the event logs",
-            tuple(Issue("", word) for word in texts(run.metrics.get("flags"))),
+            tuple(Issue("", without_names(word, run)) for word in texts(run.metrics.get("flags"))),
             "None." if text(run.time.get("rule")) else "No log was read.",
+        ),
+        Concern(
+            "Restored files",
+            tuple(Issue("", without_names(word, run)) for word in texts(run.metrics.get("restored") or [])),
+            "None." if run.metrics else "Nothing has been collected yet.",
         ),
         Concern(
             "Files left out",
@@ -110,6 +116,8 @@ def recipe(run: Run) -> tuple[tuple[str, str], ...]:
         ("Longest pause counted", fmt.duration(_number(run, "review", "idle_s"))),
         ("Rule of time", text(run.time.get("rule")) or "none: no time was measured"),
     ]
+    if run.raters:
+        rows.append(("Raters", fmt.integer(len(run.raters))))
     versions = ", ".join(f"{name} {version}" for name, version in sorted(run.versions.items()))
     return (*rows, ("Versions", versions or missing))
 

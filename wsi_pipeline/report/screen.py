@@ -11,7 +11,11 @@ from typing import Any
 from wsi_pipeline.report import numbers as fmt
 from wsi_pipeline.report.facts import CHANGES, ClassFigures, Run, Slide, Status, classes_of, model_classes, total
 from wsi_pipeline.report.numbers import known
+from wsi_pipeline.report.pace import left_figure
+from wsi_pipeline.report.parts import Figure
+from wsi_pipeline.report.raters import without_names
 from wsi_pipeline.report.reading import text, texts
+from wsi_pipeline.report.savings import saving_of
 
 TIME_SOURCES: Mapping[str, str] = {
     "events": "QuPath event log",
@@ -25,22 +29,6 @@ ENOUGH_COVERAGE = 0.95
 # More alarms than this are told as a number on the first screen; each stands under data quality.
 MOST_ALARMS = 3
 _CUT = re.compile(r"active_s_cap(\d+)")
-
-NO_CONTROL = (
-    "A saving is the difference to drawing the same kind of slide by hand. No slide of this run was annotated "
-    "without pre-annotation, so there is nothing to compare with."
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One figure: `value` with its unit, `note` with n and definition, `source` where it comes from."""
-
-    label: str
-    value: str
-    note: str
-    source: str | None = None
-    missing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +68,11 @@ def screen(run: Run) -> Screen:
     """Put the first screen together."""
     found = alarms(run)
     trust, why = _trust(run, found)
+    saving, left = saving_of(run), left_figure(run)
     return Screen(
-        saved="Not measured",
-        saved_why=_sentence(text(run.saving.get("reason")) or NO_CONTROL),
-        effort=(time_figure(run), cost_figure(run), *_assumed(run)),
+        saved=saving.answer,
+        saved_why=_sentence(saving.why),
+        effort=(*(() if left is None else (left,)), time_figure(run), cost_figure(run), *_assumed(run)),
         trust=trust,
         trust_why=why,
         alarms=found,
@@ -175,7 +164,12 @@ def alarms(run: Run) -> tuple[Alarm, ...]:
     if len(stated) > MOST_ALARMS:
         found.append(Alarm(f"{fmt.integer(len(stated))} alarms: images that the collection left out.", "quality"))
     else:
-        found += [Alarm(_sentence(word), "quality") for word in stated]
+        found += [Alarm(_sentence(without_names(word, run)), "quality") for word in stated]
+    doubts = saving_of(run).warnings
+    if len(doubts) > 1:
+        found.append(Alarm(f"{fmt.counted(len(doubts), 'reservation')} about the saving.", "saving"))
+    else:
+        found += [Alarm(_sentence(word), "saving") for word in doubts]
     if counts[Status.FAILED]:
         found.append(Alarm(f"{fmt.counted(counts[Status.FAILED], 'slide')} failed: in no figure.", "quality"))
     flagged = sum(bool(s.summary and s.summary.flags) for s in run.slides)

@@ -19,11 +19,12 @@ class Thrift:
     crop_side: int
 
 
-# Tried in this order until the page is below the limit; the last one always is.
+# Tried in this order until the page is below the limit. Slides beyond `plates` go to further pages.
 STEPS = (
-    Thrift(plates=60, side=720, quality=80, path_characters=40_000, crops=24, crop_side=300),
-    Thrift(plates=60, side=560, quality=74, path_characters=24_000, crops=24, crop_side=260),
-    Thrift(plates=60, side=420, quality=68, path_characters=12_000, crops=18, crop_side=220),
-    Thrift(plates=40, side=320, quality=60, path_characters=8_000, crops=12, crop_side=200),
+    Thrift(plates=200, side=720, quality=80, path_characters=40_000, crops=24, crop_side=480),
+    Thrift(plates=200, side=560, quality=74, path_characters=24_000, crops=24, crop_side=400),
+    Thrift(plates=200, side=420, quality=68, path_characters=12_000, crops=18, crop_side=320),
+    Thrift(plates=200, side=320, quality=60, path_characters=8_000, crops=12, crop_side=260),
+    Thrift(plates=60, side=320, quality=60, path_characters=8_000, crops=12, crop_side=200),
     Thrift(plates=12, side=320, quality=60, path_characters=8_000, crops=6, crop_side=200),
 )

@@ -10,6 +10,7 @@ from wsi_pipeline.config import Config
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.learning.calibrate import read_calibration
 from wsi_pipeline.models import load_card
+from wsi_pipeline.privacy import expire_events
 from wsi_pipeline.rundir import RunDir
 from wsi_pipeline.stages.lock import exclusive
 from wsi_pipeline.stages.predict import model_path_of
@@ -19,7 +20,10 @@ def collect_run(config: Config) -> CollectResult:
     """Read every project of the run and write `review/`; see `wsi_pipeline.collect.collect`."""
     run = RunDir(config.output)
     with exclusive(run.lock):
-        return collect(run, config.review, config.costs, calibration=calibration_of(config))
+        result = collect(run, config.review, config.costs, calibration=calibration_of(config))
+        if config.privacy.keep_events_days is not None:
+            expire_events(run, config.review, config.privacy.keep_events_days)
+        return result
 
 
 def calibration_of(config: Config) -> dict[str, Any] | None:

@@ -3,60 +3,295 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from wsi_pipeline.cohort import SlideRef
-from wsi_pipeline.config import Config
-from wsi_pipeline.errors import ConfigError, WsiError
+from wsi_pipeline.config import PURPOSE, Config, Handout
+from wsi_pipeline.errors import ConfigError, StoreError, WsiError
 from wsi_pipeline.files import read_json
-from wsi_pipeline.handout import HandoutResult, HandoutSlide, hand_out
-from wsi_pipeline.objects import PathClass
+from wsi_pipeline.handout import (
+    Case,
+    Design,
+    HandoutResult,
+    HandoutSlide,
+    Part,
+    PlannedSlide,
+    PlantedObjects,
+    Study,
+    StudyBatch,
+    extend_study,
+    hand_out,
+    note_handout,
+    plant,
+    read_study,
+    waits_for,
+    write_study,
+)
+from wsi_pipeline.objects import PathClass, PathObject
 from wsi_pipeline.progress import LogProgress, Progress
 from wsi_pipeline.qupath import read_geojson
 from wsi_pipeline.regions import read_tiles, tile_objects
 from wsi_pipeline.rundir import RunDir
 from wsi_pipeline.slides import TissueMask, open_slide
 from wsi_pipeline.stages.lock import exclusive
-from wsi_pipeline.stages.state import RunRecord, SlideRecord, read_run
+from wsi_pipeline.stages.state import HandoutRecord, RunRecord, SlideRecord, located, read_run
 
 logger = logging.getLogger(__name__)
 
+# Below this share of the tissue a slide is one with little predicted.
+LITTLE_PREDICTED = 0.1
 
-def hand_out_run(config: Config, *, progress: Progress | None = None) -> HandoutResult:
-    """Hand out every slide that is done.
+
+def hand_out_run(
+    config: Config, *, progress: Progress | None = None, only: Sequence[str] = (), force: str | None = None
+) -> HandoutResult:
+    """Hand out every slide that is done; in a study every batch that is due.
+
+    Parameters
+    ----------
+    only
+        Names of batches of a study; without them all that are due.
+    force
+        Why a wash-out may be cut short; written down beside the batch.
 
     Raises
     ------
     StoreError, ProjectError
-        There is no run, or the project cannot be written.
+        There is no run, or a project cannot be written.
     ConfigError
-        No slide is done yet.
+        No slide is done yet, the configuration is of another study, or a named batch is not there or not due.
     """
     progress = progress or LogProgress()
     run = RunDir(config.output)
+    guideline = _guideline(config)
     with exclusive(run.lock):
-        record = read_run(run.run_json)
-        done = {slide_id: slide for slide_id, slide in record.slides.items() if slide.state == "done"}
-        if not done:
-            raise ConfigError(f"no slide in {run.root} is predicted yet; run `wsi-pipeline predict` first")
+        record, done = _done(run)
+        study, batches = _study(config, run, record, done)
+        known = {} if record.handout is None else record.handout.over_budget
         problems: list[str] = []
-        slides = []
+        slides: dict[str, HandoutSlide] = {}
         progress.begin("handout", len(done))
         for slide_id, slide in done.items():
             try:
-                slides.append(_ready(run, record, slide_id, slide))
+                there = slide.model_copy(update={"uri": located(config, slide_id, slide)})
+                slides[slide_id] = _ready(run, record, slide_id, there)
             except WsiError as error:
                 problems.append(str(error))
             except (OSError, ValueError, KeyError) as error:
                 problems.append(f"{slide_id}: its results cannot be read ({error}); run `wsi-pipeline predict` again")
             progress.finish(slide_id, "read")
         classes = [PathClass(c["name"], tuple(c["color"])) for c in record.model["classes"]]
-        result = hand_out(run, config.handout, classes, slides)
+        if study is None:
+            part = Part.alone(run, config.handout, guideline, config.privacy.purpose)
+            result = hand_out(run, config.handout, classes, list(slides.values()), part)
+        else:
+            # The plan and its hash are on disk before the first image is.
+            study = write_study(run, study, Design.of(config.handout), batches)
+            record = _with_handout(run, record, HandoutRecord(plan_sha256=study.sha256, over_budget=known))
+            due, _ = _due(run, study, only, force)
+            result = hand_out_study(run, config.handout, classes, slides, due, guideline, config.privacy.purpose)
+            result.waiting += _due(run, study, only, force)[1]
         progress.end()
+        if study is not None or result.budget or record.handout is not None:
+            sha256 = None if study is None else study.sha256
+            _with_handout(
+                run, record, HandoutRecord(plan_sha256=sha256, over_budget={**(known if only else {}), **result.budget})
+            )
     result.problems[:0] = problems
     return result
+
+
+def planned(config: Config) -> tuple[Study, list[StudyBatch]]:
+    """The plan as it is and the batches that a handout would add to it; nothing is written.
+
+    Raises
+    ------
+    ConfigError
+        The configuration names no `handout.raters`, or is of another study.
+    """
+    run = RunDir(config.output)
+    record, done = _done(run)
+    study, batches = _study(config, run, record, done)
+    if study is None:
+        raise ConfigError("there is no study to plan: name `handout.raters`; one rater gets every slide in one project")
+    return study, batches
+
+
+def waiting_of(config: Config, study: Study) -> dict[str, str]:
+    """By batch, why it cannot be handed out yet."""
+    run, now = RunDir(config.output), datetime.now(UTC)
+    found = {batch.name: waits_for(run, study, batch, now) for batch in study.batches}
+    return {name: why for name, why in found.items() if why is not None}
+
+
+def _done(run: RunDir) -> tuple[RunRecord, dict[str, SlideRecord]]:
+    record = read_run(run.run_json)
+    done = {slide_id: slide for slide_id, slide in record.slides.items() if slide.state == "done"}
+    if not done:
+        raise ConfigError(f"no slide in {run.root} is predicted yet; run `wsi-pipeline predict` first")
+    return record, done
+
+
+def _study(
+    config: Config, run: RunDir, record: RunRecord, done: Mapping[str, SlideRecord]
+) -> tuple[Study | None, list[StudyBatch]]:
+    """The study as it stands and what is to be added; None where the configuration names no raters."""
+    study = read_study(run)
+    known = None if record.handout is None else record.handout.plan_sha256
+    if known is not None and known not in study.hashes:
+        raise StoreError(f"the plan in {run.handout} is not the one that run.json names; restore it from a backup")
+    if not config.handout.raters:
+        if study.design is not None:
+            raise ConfigError(f"{run.root} holds a study; name its `handout.raters`, or use another `output`")
+        return None, []
+    if study.design is None and next(run.handout.glob("*/plan.json"), None) is not None:
+        raise ConfigError(
+            f"{run.root} was handed out without a plan; a study has one before that: use another `output`"
+        )
+    slides = [PlannedSlide(i, _stratum(config, run, i, slide)) for i, slide in done.items()]
+    return study, extend_study(study, Design.of(config.handout), slides, config.handout.batch_size)
+
+
+def _stratum(config: Config, run: RunDir, slide_id: str, slide: SlideRecord) -> str:
+    """The group of a slide, by itself alone: other slides of the cohort do not move it."""
+    parts = []
+    for key in config.handout.stratify:
+        if key == "predicted":
+            summary = read_json(run.slide(slide_id).summary)
+            tissue, area = summary.get("tissue_mm2") or 0.0, sum((summary.get("area_mm2") or {}).values())
+            share = area / tissue if tissue else 0.0
+            parts.append("nothing" if not area else "little" if share < LITTLE_PREDICTED else "much")
+        else:
+            parts.append(getattr(slide, key) or "unknown")
+    return " | ".join(parts)
+
+
+def _due(
+    run: RunDir, study: Study, only: Sequence[str], force: str | None
+) -> tuple[list[tuple[StudyBatch, str | None]], list[str]]:
+    """Batches to write, with what was overridden for each; and those that wait, in plain words."""
+    unknown = sorted(set(only) - {batch.name for batch in study.batches})
+    if unknown:
+        names = ", ".join(batch.name for batch in study.batches)
+        raise ConfigError(f"there is no batch {unknown[0]}; known here: {names}")
+    now = datetime.now(UTC)
+    due: list[tuple[StudyBatch, str | None]] = []
+    waiting = []
+    for batch in study.batches:
+        if only and batch.name not in only:
+            continue
+        why = waits_for(run, study, batch, now)
+        if why is None:
+            due.append((batch, None))
+        elif only and force is not None:
+            due.append((batch, f"{force} ({why})"))
+        elif only:
+            raise ConfigError(f"{batch.name}: {why}; `--force REASON` hands it out all the same and keeps the reason")
+        else:
+            waiting.append(f"{batch.name}: {why}")
+    return due, waiting
+
+
+def hand_out_study(
+    run: RunDir,
+    settings: Handout,
+    classes: Sequence[PathClass],
+    slides: Mapping[str, HandoutSlide],
+    due: Sequence[tuple[StudyBatch, str | None]],
+    guideline: tuple[str, bytes] | None = None,
+    purpose: str = PURPOSE,
+) -> HandoutResult:
+    """Write the projects of these batches; of a slide that is not ready the others go on."""
+    total = HandoutResult(run.root / "projects")
+    names = [c.name for c in classes]
+    for batch, forced in due:
+        note_handout(run, batch, datetime.now(UTC), forced)
+        part = Part(
+            batch.batch,
+            batch.rater,
+            batch.project,
+            study=True,
+            blind=settings.blind,
+            planted=settings.planted.share > 0,
+            ordered=settings.arms != ("assisted",),
+            guideline=guideline,
+            purpose=purpose,
+        )
+        given = [_given(slides[c.slide_id], c, names, settings, batch) for c in batch.cases if c.slide_id in slides]
+        done = hand_out(run, settings, classes, given, part)
+        total.projects.append(done.project)
+        total.project = done.project if len(due) == 1 else total.project
+        total.images += done.images
+        total.objects += done.objects
+        total.added += done.added
+        total.replaced += done.replaced
+        total.budget.update(done.budget)
+        total.warnings += [f"{batch.name}: {text}" for text in done.warnings]
+        total.problems += [f"{batch.name}: {text}" for text in done.problems]
+    return total
+
+
+def _given(
+    slide: HandoutSlide, case: Case, classes: Sequence[str], settings: Handout, batch: StudyBatch
+) -> HandoutSlide:
+    """A slide as one rater gets it."""
+    objects: Sequence[PathObject] = slide.objects if case.arm == "assisted" else ()
+    planted: PlantedObjects | None = None
+    if case.planted is not None:
+        objects, planted = plant(
+            objects,
+            case.planted,
+            seed=f"{settings.seed} {batch.name} {case.slide_id}",
+            run_id=slide.run_id,
+            slide_id=slide.slide_id,
+            size=slide.size,
+            classes=[*classes, *settings.classes],
+        )
+    thumbnail = slide.thumbnail
+    if settings.blind and thumbnail is not None and slide.tissue is not None:
+        thumbnail = _tissue_only(thumbnail, slide.tissue.mask)
+    return replace(
+        slide,
+        objects=objects,
+        thumbnail=thumbnail,
+        arm=case.arm,
+        position=case.position,
+        repeat=case.repeat,
+        case=case.name,
+        planted=planted,
+    )
+
+
+def _tissue_only(thumbnail: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """White beyond the tissue: what is written on the glass beside it may name a patient."""
+    height, width = thumbnail.shape[:2]
+    shown = np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST), dtype=bool)
+    return np.where(shown[..., None], thumbnail, np.uint8(255))
+
+
+def _guideline(config: Config) -> tuple[str, bytes] | None:
+    """Name and content of the guideline as it lies in a project."""
+    if config.handout.guideline is None:
+        return None
+    path = config.resolve(config.handout.guideline)
+    try:
+        return f"GUIDELINE{path.suffix}", path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"handout.guideline: cannot read {path}: {error.strerror or error}") from error
+
+
+def _with_handout(run: RunDir, record: RunRecord, handout: HandoutRecord) -> RunRecord:
+    if record.handout == handout:
+        return record
+    record = record.model_copy(update={"handout": handout})
+    record.write(run.run_json)
+    return record
 
 
 def _ready(run: RunDir, record: RunRecord, slide_id: str, slide: SlideRecord) -> HandoutSlide:

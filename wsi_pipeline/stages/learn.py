@@ -51,6 +51,9 @@ def corrected_slides(config: Config) -> Split:
     refs = {ref.slide_id: ref for ref in load_cohort(config).slides}
     slides = []
     for slide_id, facts in sorted(metrics["slides"].items()):
+        if facts.get("planted") is not None:
+            # What a study planted is no lesson, even where it was repaired.
+            continue
         path = run.review / "corrected" / f"{slide_id}.geojson"
         if not facts["reviewed"] or slide_id not in refs or not path.exists():
             continue

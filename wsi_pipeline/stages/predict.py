@@ -29,7 +29,7 @@ from wsi_pipeline.stages.slide import (
     is_done,
     prepare_slide,
 )
-from wsi_pipeline.stages.state import RunRecord, SlideRecord, public_config, read_run, run_id_of, versions
+from wsi_pipeline.stages.state import RunRecord, SlideRecord, public_config, read_run, recorded_uri, run_id_of, versions
 
 logger = logging.getLogger(__name__)
 
@@ -262,10 +262,19 @@ class Ledger:
         slides = {}
         for ref in cohort.slides:
             fresh = SlideRecord(
-                state="queued", uri=ref.uri, name=ref.name, patient=ref.patient, site=ref.site, scanner=ref.scanner
+                state="queued",
+                uri=recorded_uri(config, ref),
+                name=ref.name,
+                patient=ref.patient,
+                site=ref.site,
+                scanner=ref.scanner,
             )
             old = known.get(ref.slide_id)
-            if old is not None and _stays(old, ref) and is_done(run.slide(ref.slide_id), ref, config, run_id):
+            if (
+                old is not None
+                and _stays(old, ref, recorded_uri(config, ref))
+                and is_done(run.slide(ref.slide_id), ref, config, run_id)
+            ):
                 fresh = old.model_copy(update={"patient": ref.patient, "site": ref.site, "scanner": ref.scanner})
             slides[ref.slide_id] = fresh
         for problem in cohort.problems:
@@ -287,6 +296,7 @@ class Ledger:
                 model={**model, "mpp": card.mpp, "classes": classes, "temperature": card.temperature},
                 runtime=before.runtime if before is not None and same else {},
                 slides=slides,
+                handout=None if before is None else before.handout,
             ),
         )
         ledger.save()
@@ -322,12 +332,12 @@ class Ledger:
         return Outcome(states.count("done"), states.count("failed"), states.count("queued"), reasons)
 
 
-def _stays(old: SlideRecord, ref: SlideRef) -> bool:
+def _stays(old: SlideRecord, ref: SlideRef, uri: str) -> bool:
     """Whether the record of a slide still speaks of the same file, and of an mpp from the same place.
 
     A run that was killed may have finished a slide and not have said so: such a slide is looked at again.
     """
-    return old.state == "done" and old.uri == ref.uri and (old.mpp_source == "config") == (ref.mpp is not None)
+    return old.state == "done" and old.uri == uri and (old.mpp_source == "config") == (ref.mpp is not None)
 
 
 def _why(error: SlideError | StoreError) -> str:

@@ -13,9 +13,11 @@ import orjson
 from pydantic import BaseModel, ConfigDict
 
 from wsi_pipeline import __version__
+from wsi_pipeline.cohort import SlideRef
 from wsi_pipeline.config import Config
 from wsi_pipeline.errors import StoreError
 from wsi_pipeline.files import read_json, write_json
+from wsi_pipeline.keys import PREFIX, KeyTable
 
 SCHEMA_VERSION = 1
 
@@ -54,6 +56,15 @@ class SlideRecord(BaseModel):
     scanner: str | None = None
 
 
+class HandoutRecord(BaseModel):
+    """What was handed out: hash of the study's plan, and by slide what is too much for QuPath."""
+
+    model_config = ConfigDict(frozen=True)
+
+    plan_sha256: str | None = None
+    over_budget: dict[str, list[str]] = {}
+
+
 class RunRecord(BaseModel):
     """The whole of run.json. It holds no times, so that the same run gives the same bytes."""
 
@@ -66,6 +77,7 @@ class RunRecord(BaseModel):
     model: dict[str, Any]
     runtime: dict[str, Any]
     slides: dict[str, SlideRecord]
+    handout: HandoutRecord | None = None
 
     def with_slide(self, slide_id: str, record: SlideRecord) -> RunRecord:
         return self.model_copy(update={"slides": {**self.slides, slide_id: record}})
@@ -73,6 +85,8 @@ class RunRecord(BaseModel):
     def write(self, path: Path) -> None:
         value = self.model_dump(mode="json")
         value["schema"] = value.pop("schema_version")
+        if self.handout is None:
+            del value["handout"]
         write_json(path, value)
 
 
@@ -121,7 +135,25 @@ def digest(value: Any) -> str:
 
 def public_config(config: Config) -> dict[str, Any]:
     """The configuration as run.json keeps it."""
-    return config.model_dump(mode="json", exclude={"base"})
+    value = config.model_dump(mode="json", exclude={"base"})
+    if config.privacy.strict:
+        # Where things lie, and what the slides are called, is nobody's business.
+        del value["output"], value["cohort"], value["privacy"]["keys"]
+        value["handout"]["slide_uris"] = {}
+        value["model"]["path"] = Path(config.model.path).name
+    return value
+
+
+def recorded_uri(config: Config, ref: SlideRef) -> str:
+    """A slide's address as run.json keeps it: with `privacy: strict` only the name by which the key table knows it."""
+    return f"{PREFIX}{ref.slide_id}" if config.privacy.strict else ref.uri
+
+
+def located(config: Config, slide_id: str, record: SlideRecord) -> str:
+    """Where a slide of run.json is."""
+    if not record.uri.startswith(PREFIX):
+        return record.uri
+    return KeyTable.load(config.keys).locate(slide_id, record.name)
 
 
 def versions() -> dict[str, str]:

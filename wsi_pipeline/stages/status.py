@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,14 +81,25 @@ def _summary(run: RunDir, slide_id: str) -> dict[str, Any]:
 
 
 def _reviews(run: RunDir, problems: list[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
+    states: dict[str, list[str]] = {}
     for plan in sorted(run.handout.glob("*/plan.json")):
         try:
-            project = open_project(run.root / read_json(plan)["project"], backend="native", read_only=True)
+            value = read_json(plan)
+            ids = {slide.get("case") or slide["slide_id"]: slide["slide_id"] for slide in value["slides"]}
+            project = open_project(run.root / value["project"], backend="native", read_only=True)
             for image in project.images():
-                slide_id = image.metadata.get(META_SLIDE)
-                if slide_id is not None:
-                    found[slide_id] = image.metadata.get(META_STATE, "todo")
+                tag = image.metadata.get(META_SLIDE)
+                if tag is not None:
+                    slide_id = ids.get(tag, tag)
+                    states.setdefault(slide_id, []).append(image.metadata.get(META_STATE, "todo"))
         except (WsiError, KeyError) as error:
             problems.append(f"{plan.parent.name}: {error}")
-    return found
+    return {slide_id: _together(found) for slide_id, found in states.items()}
+
+
+def _together(states: Sequence[str]) -> str:
+    """The state of a slide; where several images of it differ, how many have which."""
+    counts = Counter(states)
+    if len(counts) == 1:
+        return states[0]
+    return ", ".join(f"{n} {state}" for state, n in sorted(counts.items()))

@@ -1,5 +1,5 @@
 "use strict";
-// Three conveniences; without them the page still shows everything.
+// A few conveniences; without them the page still shows everything.
 
 // Column heads sort their table; what has no value stays at the end.
 for (const table of document.querySelectorAll("table.sortable")) {
@@ -47,12 +47,64 @@ if (all) {
   });
 }
 
-// A slide may take the whole width.
+// A picture may take the whole width; enlarged, it can be zoomed and moved by buttons, keys, wheel and pointer.
+function zoomable(svg) {
+  const [, , width, height] = svg.getAttribute("viewBox").split(" ").map(Number);
+  let x = 0, y = 0, scale = 1;
+  const show = () => {
+    const w = width / scale, h = height / scale;
+    x = Math.min(Math.max(x, 0), width - w);
+    y = Math.min(Math.max(y, 0), height - h);
+    svg.setAttribute("viewBox", `${x} ${y} ${w} ${h}`);
+  };
+  const zoom = (factor) => {
+    const next = Math.min(Math.max(scale * factor, 1), 12);
+    x += width / scale / 2 - width / next / 2;
+    y += height / scale / 2 - height / next / 2;
+    scale = next;
+    show();
+  };
+  const move = (dx, dy) => { x += dx * width / scale; y += dy * height / scale; show(); };
+  return { zoom, move, reset: () => { scale = 1; x = y = 0; show(); } };
+}
 for (const button of document.querySelectorAll(".enlarge")) {
+  const figure = button.closest("figure");
+  const svg = figure.querySelector(".stage > svg");
+  const view = zoomable(svg);
+  const large = () => figure.classList.contains("large");
+  const bar = document.createElement("div");
+  bar.className = "zoom";
+  for (const [sign, name, factor] of [["+", "Zoom in", 1.5], ["\u2212", "Zoom out", 1 / 1.5]]) {
+    const key = document.createElement("button");
+    key.type = "button";
+    key.textContent = sign;
+    key.setAttribute("aria-label", name);
+    key.addEventListener("click", () => view.zoom(factor));
+    bar.append(key);
+  }
+  button.before(bar);
   button.addEventListener("click", () => {
-    const plate = button.closest(".plate");
-    const large = plate.classList.toggle("large");
-    button.setAttribute("aria-pressed", String(large));
-    if (large) plate.scrollIntoView({ block: "start" });
+    const on = figure.classList.toggle("large");
+    button.setAttribute("aria-pressed", String(on));
+    if (on) figure.scrollIntoView({ block: "start" });
+    else view.reset();
+  });
+  const steps = { ArrowLeft: [-0.15, 0], ArrowRight: [0.15, 0], ArrowUp: [0, -0.15], ArrowDown: [0, 0.15] };
+  figure.querySelector(".stage").addEventListener("keydown", (event) => {
+    if (!large()) return;
+    if (event.key === "Escape") return button.click();
+    if (steps[event.key]) { view.move(...steps[event.key]); event.preventDefault(); }
+    else if (event.key === "+" || event.key === "=") view.zoom(1.5);
+    else if (event.key === "-") view.zoom(1 / 1.5);
+  });
+  svg.addEventListener("wheel", (event) => {
+    if (!large() || !(event.ctrlKey || event.metaKey)) return;
+    event.preventDefault();
+    view.zoom(event.deltaY < 0 ? 1.2 : 1 / 1.2);
+  }, { passive: false });
+  svg.addEventListener("pointermove", (event) => {
+    if (!large() || !(event.buttons & 1)) return;
+    const box = svg.getBoundingClientRect();
+    view.move(-event.movementX / box.width, -event.movementY / box.height);
   });
 }

@@ -1,0 +1,142 @@
+"""A rater or a slide is forgotten: the name is gone, the work stays, and what is left is said."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.handout.made import files_below
+from tests.privacy.conftest import RATER, START, collected, write_log
+from wsi_pipeline.config import Review
+from wsi_pipeline.errors import ConfigError
+from wsi_pipeline.files import read_json
+from wsi_pipeline.privacy import expire_events, forget_rater, forget_slide
+from wsi_pipeline.rundir import RunDir
+
+REVIEW = Review()
+
+
+def seconds(run: RunDir) -> dict[tuple[str, str], float]:
+    rows = pq.read_table(run.time).to_pylist()
+    return {(row["rater"], row["slide_id"]): row["active_s"] for row in rows}
+
+
+def says(run: RunDir, word: str) -> set[str]:
+    """Files that hold a word, in their bytes or their columns."""
+    found = {name for name, data in files_below(run.root).items() if word.encode() in data or word in name}
+    for path in run.root.rglob("*.parquet"):
+        if word in str(pq.read_table(path).to_pylist()):
+            found.add(path.relative_to(run.root).as_posix())
+    return found
+
+
+def test_a_dry_run_says_what_it_would_do_and_changes_no_byte(run: RunDir) -> None:
+    write_log(run, "a")
+    collected(run)
+    before = files_below(run.root)
+    result = forget_rater(run, RATER, REVIEW, dry_run=True)
+    assert f"delete project/events/{RATER}-a.jsonl" in result.done
+    assert files_below(run.root) == before
+    assert forget_slide(run, "s1", dry_run=True).done
+    assert files_below(run.root) == before
+
+
+def test_a_forgotten_rater_is_named_nowhere_and_the_times_stay(run: RunDir) -> None:
+    write_log(run, "a")
+    collected(run)
+    before = seconds(run)
+    result = forget_rater(run, RATER, REVIEW)
+    # The key card and the scripts never held the name.
+    assert says(run, RATER) == set()
+    assert result.left == []
+    assert seconds(run) == {(result.name, "s1"): before[RATER, "s1"]} == {(result.name, "s1"): 120.0}
+
+
+def test_collecting_after_a_rater_was_forgotten_gives_the_same_figures(run: RunDir) -> None:
+    write_log(run, "a")
+    collected(run)
+    before = read_json(run.metrics)
+    result = forget_rater(run, RATER, REVIEW)
+    collected(run)
+    after = read_json(run.metrics)
+    assert after["time"] == before["time"]
+    assert after["totals"] == before["totals"]
+    assert {slide["rater"] for slide in after["slides"].values()} == {result.name}
+
+
+def test_a_pathologists_work_is_not_touched_when_the_rater_is_forgotten(run: RunDir) -> None:
+    before = {k: v for k, v in files_below(run.root).items() if k.endswith((".qpdata", "server.json"))}
+    forget_rater(run, RATER, REVIEW)
+    assert {k: v for k, v in files_below(run.root).items() if k in before} == before
+
+
+def test_logs_of_another_person_stay(run: RunDir) -> None:
+    other = write_log(run, "b", rater="rater-10")
+    mine = write_log(run, "a")
+    forget_rater(run, RATER, REVIEW)
+    assert other.exists()
+    assert not mine.exists()
+
+
+def test_somebody_who_was_handed_nothing_is_refused_with_the_names_that_there_are(run: RunDir) -> None:
+    with pytest.raises(ConfigError, match="raters of this run: rater-1"):
+        forget_rater(run, "rater-2", REVIEW)
+    with pytest.raises(ConfigError, match="no such slide"):
+        forget_slide(run, "s3")
+
+
+def test_a_forgotten_slide_is_gone_from_the_tables_and_its_image_is_named_as_left(run: RunDir) -> None:
+    collected(run)
+    result = forget_slide(run, "s1")
+    assert not run.slide("s1").root.exists()
+    assert run.slide("s2").root.exists()
+    assert set(read_json(run.run_json)["slides"]) == {"s2"}
+    assert set(read_json(run.metrics)["slides"]) == {"s2"}
+    assert set(pq.read_table(run.corrections)["slide_id"].to_pylist()) == {"s2"}
+    assert not list(run.handout.glob("*/snapshot/s1.*"))
+    assert list(run.handout.glob("*/snapshot/s2.*"))
+    assert any("image 1; remove it" in line for line in result.left)
+    collected(run)
+    assert read_json(run.metrics)["totals"]["slides"] == 1
+
+
+def test_old_logs_expire_once_collected_and_their_times_add_up_with_new_ones(run: RunDir) -> None:
+    old = write_log(run, "a")
+    now = datetime.fromtimestamp(START / 1000, tz=UTC) + timedelta(days=40)
+    assert expire_events(run, REVIEW, 30, now=now) == 0, "nothing was collected yet"
+    collected(run)
+    assert expire_events(run, REVIEW, 60, now=now) == 0
+    assert expire_events(run, REVIEW, 30, now=now) == 1
+    assert not old.exists()
+    collected(run)
+    assert seconds(run) == {(RATER, "s1"): 120.0}
+    write_log(run, "b", start=START + 35 * 86_400_000)
+    collected(run)
+    assert seconds(run) == {(RATER, "s1"): 240.0}
+    assert expire_events(run, REVIEW, 30, now=now) == 0, "the new log is five days old"
+    assert expire_events(run, REVIEW, 30, now=now + timedelta(days=60)) == 1
+    collected(run)
+    assert seconds(run) == {(RATER, "s1"): 240.0}
+
+
+def test_a_log_that_is_younger_than_the_collection_stays(run: RunDir) -> None:
+    collected(run)
+    log = write_log(run, "a")
+    later = run.metrics.stat().st_mtime + 10
+    import os
+
+    os.utime(log, (later, later))
+    assert expire_events(run, REVIEW, 1, now=datetime.fromtimestamp(START / 1000, tz=UTC) + timedelta(days=9)) == 0
+    assert log.exists()
+
+
+def test_the_days_of_logs_that_are_gone_are_still_known(run: RunDir, tmp_path: Path) -> None:
+    from wsi_pipeline.collect.kept import kept_days
+
+    write_log(run, "a")
+    collected(run)
+    expire_events(run, REVIEW, 1, now=datetime.fromtimestamp(START / 1000, tz=UTC) + timedelta(days=9))
+    assert kept_days(run) == {"s1": datetime.fromtimestamp(START / 1000, tz=UTC).date()}

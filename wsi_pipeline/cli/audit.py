@@ -1,0 +1,38 @@
+"""`audit`: the log of what was done to annotations."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wsi_pipeline.cli.arguments import AsJson
+from wsi_pipeline.cli.console import print_json, say
+from wsi_pipeline.cli.exit_codes import OK, SOME_FAILED
+from wsi_pipeline.errors import StoreError
+
+app = typer.Typer(help="The log of what was done to annotations.", no_args_is_help=True)
+
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The run directory (`output`).", show_default=False)]
+
+
+@app.callback()
+def audit() -> None:
+    """The log of what was done to annotations."""
+
+
+@app.command()
+def verify(run: RunFolder, as_json: AsJson = False) -> int:
+    """Say whether audit.jsonl is as it was written; names the first broken line."""
+    from wsi_pipeline import audit as log
+
+    if not (run / log.NAME).exists() and not (run / "audit.head.json").exists():
+        raise StoreError(f"{run} has no {log.NAME}; it is written by handout and collect")
+    verdict = log.verify(run)
+    if as_json:
+        print_json(asdict(verdict))
+    else:
+        say(f"{run / log.NAME}: {verdict.problem or f'{verdict.lines} lines, all as they were written'}")
+    return SOME_FAILED if verdict.problem else OK

@@ -1,0 +1,211 @@
+"""Forgetting a rater or a slide: what names them is removed or given a random name, and what is left is listed."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from wsi_pipeline.config import Review
+from wsi_pipeline.errors import ConfigError, StoreError
+from wsi_pipeline.files import atomic, read_json, write_bytes, write_json
+from wsi_pipeline.handout import read_plans
+from wsi_pipeline.keys import KeyTable
+from wsi_pipeline.privacy.logs import going, let_go
+from wsi_pipeline.privacy.patterns import KINDS, Known
+from wsi_pipeline.privacy.scan import scan
+from wsi_pipeline.rundir import RunDir
+from wsi_pipeline.states import MARKER, META_RATER
+
+logger = logging.getLogger(__name__)
+
+RECORD = "forgotten.json"
+SCHEMA_VERSION = 1
+
+
+@dataclass(slots=True)
+class Forgotten:
+    """What was done (or would be, in a dry run), and what still says the name."""
+
+    name: str
+    dry_run: bool
+    done: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+
+
+def forget_rater(run: RunDir, rater: str, review: Review, *, dry_run: bool = False) -> Forgotten:
+    """Delete the rater's event logs and give the rater's rows a random name; times and corrections stay under it.
+
+    Raises
+    ------
+    ConfigError
+        Nobody of that name was handed out anything.
+    """
+    plans = read_plans(run)
+    if rater not in {plan.rater for plan in plans}:
+        known = ", ".join(sorted({plan.rater for plan in plans})) or "none"
+        raise ConfigError(f"--rater {rater}: nothing was handed out to that name; raters of this run: {known}")
+    name = f"forgotten-{secrets.token_hex(4)}"
+    result = Forgotten(name, dry_run)
+    logs = going(run, plans, review, lambda _, session: session.rater == rater)
+    result.done += [f"delete {_told(run, log)}" for batch in logs for log in batch.logs]
+    if not dry_run:
+        let_go(run, logs, {rater: name})
+    for path in sorted(run.review.rglob("*.parquet")):
+        _change_table(run, path, result, lambda table: _renamed(table, rater, name), "rename the rater in {}")
+    jsons = [run.metrics, *sorted(run.handout.glob("*/plan.json"))]
+    jsons += sorted({(run.root / plan.project).parent / MARKER for plan in plans})
+    for path in jsons:
+        _change_json(run, path, result, lambda value: _rater_as(value, rater, name))
+    for folder in sorted({(run.root / plan.project).parent for plan in plans}):
+        for path in sorted(folder.rglob("*.qpproj*")):
+            _change_project(run, path, result, rater, name)
+    _finish(run, result, rater, "rater")
+    return result
+
+
+def forget_slide(run: RunDir, slide_id: str, *, keys: Path | None = None, dry_run: bool = False) -> Forgotten:
+    """Delete what the run holds about a slide outside of QuPath projects; images in projects are listed as left.
+
+    Raises
+    ------
+    ConfigError
+        There is no such slide.
+    """
+    record = read_json(run.run_json) if run.run_json.is_file() else {}
+    if slide_id not in record.get("slides", {}):
+        raise ConfigError(f"--slide {slide_id}: there is no such slide; `wsi-pipeline status` lists the ids")
+    result = Forgotten(slide_id, dry_run)
+    folders = [run.slide(slide_id).root]
+    files = [run.review / "corrected" / f"{slide_id}.geojson", *_snapshots(run, slide_id)]
+    for path in (*folders, *files):
+        if path.exists():
+            result.done.append(f"delete {_told(run, path)}")
+            if not dry_run:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for plan in read_plans(run):
+        image = plan.slide(slide_id)
+        if image is not None:
+            result.left.append(f"{plan.project}: image {image.entry_id}; remove it and its data in QuPath")
+    for path in sorted(run.review.rglob("*.parquet")):
+        _change_table(run, path, result, lambda table: _without(table, slide_id), "delete rows of the slide in {}")
+    for path in (run.run_json, run.metrics, run.review / "kept" / "days.json"):
+        _change_json(run, path, result, lambda value: _without_key(value, slide_id))
+    for path in sorted(run.handout.glob("*/plan.json")):
+        _change_json(run, path, result, lambda value: _without_slide(value, slide_id))
+    table = None if keys is None else KeyTable.load(keys)
+    if table is not None and slide_id in table.names["slide"].values():
+        result.done.append("delete its line in the key table")
+        if not dry_run:
+            table.forget(slide_id)
+            table.save()
+    result.left.append("review/metrics.json: totals still count it; run `wsi-pipeline collect`, then `report`")
+    _finish(run, result, slide_id, "slide")
+    return result
+
+
+def _snapshots(run: RunDir, slide_id: str) -> list[Path]:
+    """The files that the plans name, and older ones of the same slide: their names begin with its id and a dot."""
+    return sorted(path for path in run.handout.glob("*/snapshot/*.geojson") if path.name.startswith(f"{slide_id}."))
+
+
+def _change_table(
+    run: RunDir, path: Path, result: Forgotten, change: Callable[[pa.Table], pa.Table | None], words: str
+) -> None:
+    try:
+        changed = change(pq.read_table(path))
+    except pa.ArrowException as error:
+        raise StoreError(f"{path} cannot be read: {error}; restore it, or delete it") from error
+    if changed is None:
+        return
+    result.done.append(words.format(_told(run, path)))
+    if not result.dry_run:
+        with atomic(path) as file:
+            pq.write_table(changed, file, compression="zstd")
+
+
+def _renamed(table: pa.Table, rater: str, name: str) -> pa.Table | None:
+    if "rater" not in table.column_names or rater not in pc.unique(table["rater"]).to_pylist():
+        return None
+    column = [name if value == rater else value for value in table["rater"].to_pylist()]
+    index = table.column_names.index("rater")
+    return table.set_column(index, table.schema.field(index), pa.array(column, table.schema.field(index).type))
+
+
+def _without(table: pa.Table, slide_id: str) -> pa.Table | None:
+    if "slide_id" not in table.column_names or slide_id not in pc.unique(table["slide_id"]).to_pylist():
+        return None
+    return table.filter(pc.field("slide_id") != slide_id)
+
+
+def _change_json(run: RunDir, path: Path, result: Forgotten, change: Callable[[Any], Any]) -> None:
+    if not path.is_file():
+        return
+    before = read_json(path)
+    after = change(orjson.loads(orjson.dumps(before)))
+    if after != before:
+        result.done.append(f"change {_told(run, path)}")
+        if not result.dry_run:
+            write_json(path, after)
+
+
+def _rater_as(value: Any, rater: str, name: str) -> Any:
+    """The value with the rater's name replaced wherever it stands under the key `rater`."""
+    if isinstance(value, dict):
+        return {
+            key: name if key == "rater" and item == rater else _rater_as(item, rater, name)
+            for key, item in value.items()
+        }
+    return [_rater_as(item, rater, name) for item in value] if isinstance(value, list) else value
+
+
+def _without_key(value: dict[str, Any], slide_id: str) -> dict[str, Any]:
+    """Without the slide under `slides` or `days`."""
+    for key in ("slides", "days"):
+        if isinstance(value.get(key), dict):
+            value[key].pop(slide_id, None)
+    return value
+
+
+def _without_slide(value: dict[str, Any], slide_id: str) -> dict[str, Any]:
+    return {**value, "slides": [slide for slide in value.get("slides", ()) if slide.get("slide_id") != slide_id]}
+
+
+def _change_project(run: RunDir, path: Path, result: Forgotten, rater: str, name: str) -> None:
+    """Replace the rater in the images' metadata of a project file or a copy of one; every other byte stays."""
+    data = path.read_bytes()
+    key, old = orjson.dumps(META_RATER), orjson.dumps(rater)
+    changed = re.sub(re.escape(key) + rb"(\s*:\s*)" + re.escape(old), lambda m: key + m[1] + orjson.dumps(name), data)
+    if changed != data:
+        result.done.append(f"rename the rater in {_told(run, path)}")
+        if not result.dry_run:
+            write_bytes(path, changed)
+
+
+def _finish(run: RunDir, result: Forgotten, word: str, kind: str) -> None:
+    """What still says the name, and a record of what was done that does not."""
+    if result.dry_run:
+        return
+    for finding in scan(run.root, Known((("name", word),)), ignore=set(KINDS) - {"name"}):
+        if finding.kind != "name":
+            continue
+        result.left.append(f"{finding.file}: still names the {kind} {finding.count} times")
+    path = run.review / "kept" / RECORD
+    before = read_json(path)["forgotten"] if path.is_file() else []
+    entry = {"kind": kind, "name": result.name if kind == "rater" else None, "changes": len(result.done)}
+    write_json(path, {"schema": SCHEMA_VERSION, "forgotten": [*before, entry]})
+    logger.info("forgot a %s: %d changes, %d places left", kind, len(result.done), len(result.left))
+
+
+def _told(run: RunDir, path: Path) -> str:
+    return path.relative_to(run.root).as_posix()

@@ -1,0 +1,189 @@
+"""How the work goes on: week by week, what waits and for how long, and when it may be done."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from wsi_pipeline.report import numbers as fmt
+from wsi_pipeline.report.charts import Panel, trend_chart
+from wsi_pipeline.report.facts import Run, Slide, Status
+from wsi_pipeline.report.parts import Chart, Figure
+
+# The pace is that of the last weeks in which anybody worked, no more than so many.
+RECENT_WEEKS = 4
+# Over fewer weeks a pace is an accident.
+FEWEST_WEEKS = 2
+_WEEK = timedelta(weeks=1)
+_AGES: tuple[tuple[str, int], ...] = (("under 1 week", 7), ("1 to 2 weeks", 14), ("2 to 4 weeks", 28))
+OLDER, UNKNOWN = "over 4 weeks", "not known"
+WAITING = (Status.TODO, Status.IN_PROGRESS)
+
+
+@dataclass(frozen=True, slots=True)
+class Week:
+    """One week of review, named by its Monday; medians are over the slides that have the value."""
+
+    monday: date
+    slides: int
+    minutes: float | None
+    untouched: float | None
+    changed: float | None
+
+
+def weeks(run: Run) -> tuple[Week, ...]:
+    """All weeks from the first to the last, those without work too; a slide counts in the week of its last action."""
+    by_week: dict[date, list[Slide]] = {}
+    for slide in run.reviewed:
+        monday = run.weeks.get(slide.slide_id)
+        if monday is not None:
+            by_week.setdefault(monday, []).append(slide)
+    if not by_week:
+        return ()
+    first, last = min(by_week), max(by_week)
+    mondays = [first + n * _WEEK for n in range((last - first).days // 7 + 1)]
+    return tuple(_week(monday, by_week.get(monday, [])) for monday in mondays)
+
+
+def _week(monday: date, slides: Sequence[Slide]) -> Week:
+    reviews = [slide.reviewed for slide in slides if slide.reviewed is not None]
+    active = [r.active_s / 60 for r in reviews if r.active_s is not None]
+    predicted = [sum(n for kind, n in r.counts.items() if kind != "added") for r in reviews]
+    untouched = sum(r.counts.get("untouched", 0) for r in reviews)
+    before = sum(r.total("area_before") or 0.0 for r in reviews)
+    changed = sum(r.changed_um2 or 0.0 for r in reviews)
+    return Week(
+        monday=monday,
+        slides=len(slides),
+        minutes=statistics.median(active) if active else None,
+        untouched=untouched / sum(predicted) if sum(predicted) else None,
+        changed=changed / before if before else None,
+    )
+
+
+def trend(run: Run) -> Chart | None:
+    """The weeks as a chart; None where no log says when the slides were reviewed."""
+    found = weeks(run)
+    if not found:
+        return None
+    dated = sum(week.slides for week in found)
+    title = "Week by week"
+    panels = (
+        Panel("Slides reviewed", _points([float(week.slides) for week in found])),
+        Panel("Active time, median min per slide", _points([week.minutes for week in found])),
+        Panel("Kept as predicted, % of objects", _points([_percent(w.untouched) for w in found]), highest=100.0),
+        Panel("Area changed, % of predicted", _points([_percent(week.changed) for week in found])),
+    )
+    labels = [f"{week.monday.day} {fmt.MONTHS[week.monday.month - 1][:3]}" for week in found]
+    words = "; ".join(f"week of {w.monday.isoformat()}: {fmt.counted(w.slides, 'slide')}" for w in found)
+    n = fmt.counted(dated, "reviewed slide")
+    if dated < len(run.reviewed):
+        n += f" of {len(run.reviewed)}; the others have no log"
+    return Chart(
+        title=title,
+        svg=trend_chart(labels, panels, title=title, description=words),
+        n=n,
+        definition=(
+            "A slide counts in the week (from Monday, UTC) of the rater’s last action on it. Weeks differ in their "
+            "slides, so a trend is not a trend of people or of the model alone."
+        ),
+        source=run.sources.get("times", run.source),
+        links=("slides.parquet", "time.parquet"),
+    )
+
+
+def _points(values: Sequence[float | None]) -> tuple[tuple[float, float | None], ...]:
+    return tuple((float(x), y) for x, y in enumerate(values))
+
+
+def _percent(value: float | None) -> float | None:
+    return None if value is None else 100 * value
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits, by state and age on the day of the last log; ages are the columns."""
+
+    ages: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[int, ...]], ...]
+    oldest: tuple[str, int] | None
+    as_of: str
+
+    @property
+    def total(self) -> int:
+        return sum(sum(counts) for _, counts in self.rows)
+
+
+def backlog(run: Run) -> Backlog | None:
+    """Slides that were handed out and are not reviewed; None when nothing waits.
+
+    Ages count to the last day in the logs, not to today, so that the same run gives the same page. A simulated clock
+    says nothing about ages.
+    """
+    waiting = [slide for slide in run.slides if slide.status in WAITING]
+    if not waiting:
+        return None
+    today = date.fromisoformat(run.dates[-1]) if run.dates and "times" not in run.simulated else None
+    aged = {slide.slide_id: _age(slide, today) for slide in waiting}
+    names = [*(name for name, _ in _AGES), OLDER, UNKNOWN]
+    unknown = sum(age is None for age in aged.values())
+    shown = names if unknown else names[:-1]
+    if unknown == len(aged):
+        shown = [UNKNOWN]
+    rows = []
+    for status in WAITING:
+        counts = Counter(_bucket(aged[slide.slide_id]) for slide in waiting if slide.status is status)
+        rows.append((status.value, tuple(counts[name] for name in shown)))
+    known = {slide_id: age for slide_id, age in aged.items() if age is not None}
+    oldest = max(known.items(), key=lambda item: (item[1], item[0]), default=None)
+    return Backlog(tuple(shown), tuple(rows), oldest, fmt.days(run.dates[-1:]) if today else "")
+
+
+def _age(slide: Slide, today: date | None) -> int | None:
+    """Days since the handout; None where that is not known, or lies after the last log."""
+    if today is None or slide.handed_out is None or slide.handed_out > today:
+        return None
+    return (today - slide.handed_out).days
+
+
+def _bucket(age: int | None) -> str:
+    if age is None:
+        return UNKNOWN
+    return next((name for name, days in _AGES if age < days), OLDER)
+
+
+def left_figure(run: Run) -> Figure | None:
+    """What is left to review, in slides and hours, and when it may be done at the present pace."""
+    done = len(run.reviewed)
+    left = sum(s.status not in {Status.REVIEWED, Status.FAILED, Status.LEFT_OUT} for s in run.slides)
+    if not run.slides:
+        return None
+    if not left:
+        return Figure("Done", f"all {fmt.counted(done, 'slide')}", "nothing is left to review")
+    notes = []
+    active = [s.reviewed.active_s for s in run.reviewed if s.reviewed is not None and s.reviewed.active_s is not None]
+    if active:
+        each = statistics.median(active)
+        notes.append(f"about {fmt.duration(each * left)} of reviewing at the median of n = {len(active)} slides")
+    notes.append(_forecast(run, left))
+    value = f"{fmt.integer(done)} done, {fmt.integer(left)} left"
+    return Figure("Slides", value, "; ".join(notes))
+
+
+def _forecast(run: Run, left: int) -> str:
+    """The expected end, as a range between the slowest and the fastest of the last weeks."""
+    if "times" in run.simulated:
+        return "no date: the clock is simulated"
+    found = [week for week in weeks(run) if week.slides][-RECENT_WEEKS:]
+    if len(found) < FEWEST_WEEKS:
+        return f"no date yet: it takes {FEWEST_WEEKS} weeks of review to know a pace"
+    pace = statistics.mean(week.slides for week in found)
+    end = date.fromisoformat(run.dates[-1]) + timedelta(days=math.ceil(7 * left / pace))
+    return (
+        f"done about {fmt.days((end.isoformat(),))} at {fmt.significant(pace, 2)} slides a week, "
+        f"the pace of the last {len(found)} weeks with work"
+    )
