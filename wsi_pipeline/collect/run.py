@@ -15,6 +15,7 @@ from wsi_pipeline.collect.doubt import doubt_figures
 from wsi_pipeline.collect.images import Alarm, CollectedImage, collect_image
 from wsi_pipeline.collect.kept import kept_times, with_times
 from wsi_pipeline.collect.matching import Change
+from wsi_pipeline.collect.savings import saving_figures
 from wsi_pipeline.collect.tables import SCHEMA_VERSION, aggregated, pooled, write_corrections, write_table
 from wsi_pipeline.collect.times import ImageTime, logs_of, times_of, write_times
 from wsi_pipeline.collect.trail import what_is_new
@@ -23,7 +24,7 @@ from wsi_pipeline.errors import StoreError, WsiError
 from wsi_pipeline.files import write_bytes, write_json
 from wsi_pipeline.handout import Plan, read_plans
 from wsi_pipeline.handout.plan import ASSISTED
-from wsi_pipeline.measures import Session, not_measured, review_cost, rule_text, saving
+from wsi_pipeline.measures import Session, not_measured, review_cost, rule_text
 from wsi_pipeline.objects import RGB
 from wsi_pipeline.qupath import open_project, write_geojson
 from wsi_pipeline.rundir import RunDir
@@ -197,7 +198,7 @@ def _metrics(
             reviewed=len(timed),
             source=_source(images, times),
         ),
-        "saving": saving(),
+        "saving": saving_figures(images, times, costs, open_slides=len(assisted) - len(reviewed)),
         "confidence": doubt_figures([tile for image in images for tile in image.tiles]),
         "alarms": list(alarms),
         "flags": list(problems),

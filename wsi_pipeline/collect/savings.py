@@ -1,0 +1,78 @@
+"""The saving of a run: readings of both arms from its plans and times."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from wsi_pipeline.collect.images import CollectedImage
+from wsi_pipeline.collect.times import ImageTime
+from wsi_pipeline.config import Costs
+from wsi_pipeline.measures.arms import Arm, Reading
+from wsi_pipeline.measures.ledger import break_even, forecast
+from wsi_pipeline.measures.savings import orders_of, saving_of, split_saving
+from wsi_pipeline.states import Source
+
+Key = tuple[str, str, str]
+
+
+def readings_of(images: Sequence[CollectedImage], times: Mapping[Key, ImageTime]) -> list[Reading]:
+    """One row per reviewed image; nan where it has no time.
+
+    Second reads and images with planted errors are other work and left out. A rater's positions go on from batch to
+    batch, in the order of `images`.
+
+    Parameters
+    ----------
+    times
+        By batch, rater and slide.
+    """
+    batches = {name: place for place, name in enumerate(dict.fromkeys(image.plan.folder for image in images))}
+    taken = [
+        image for image in images if image.state.is_reviewed and not image.slide.repeat and image.slide.planted is None
+    ]
+    return [
+        Reading(
+            rater=image.plan.rater,
+            slide=image.slide.slide_id,
+            arm=Arm(image.slide.arm),
+            seconds=_seconds(times.get((image.plan.batch, image.plan.rater, image.slide.slide_id))),
+            position=_place(batches[image.plan.folder], image.slide.position),
+            patient=image.slide.patient,
+        )
+        for image in taken
+    ]
+
+
+def _seconds(time: ImageTime | None) -> float:
+    return np.nan if time is None else time.active_s
+
+
+def _place(batch: int, position: int | None) -> int | None:
+    # Only the order counts; no batch has so many images.
+    return None if position is None else batch * 1_000_000 + position
+
+
+def saving_figures(
+    images: Sequence[CollectedImage], times: Sequence[ImageTime], costs: Costs, *, open_slides: int
+) -> dict[str, Any]:
+    """`saving` of metrics.json, with break-even, forecast for the slides that are open, and the split by order."""
+    readings = readings_of(images, {(t.batch, t.rater, t.slide_id): t for t in times})
+    saving = saving_of(readings)
+    found = saving.as_json()
+    if saving.ratio is None:
+        return found
+    simulated = any(t.source == str(Source.SIMULATED) for t in times)
+    found |= {"source": str(Source.SIMULATED if simulated else Source.MEASURED), "rule": times[0].rule}
+    orders = orders_of(readings)
+    if orders:
+        split = split_saving(readings, "order", lambda r: orders.get((r.rater, r.slide)))
+        found["splits"] = [split.as_json()]
+    payback, ahead = break_even(costs, saving), forecast(costs, saving, open_slides)
+    if payback is not None:
+        found["break_even"] = payback.as_json()
+    if ahead is not None:
+        found["forecast"] = ahead.as_json()
+    return found
