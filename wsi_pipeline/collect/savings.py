@@ -21,15 +21,13 @@ Key = tuple[str, str, str]
 def readings_of(images: Sequence[CollectedImage], times: Mapping[Key, ImageTime]) -> list[Reading]:
     """One row per reviewed image; nan where it has no time.
 
-    Second reads and images with planted errors are other work and left out. A rater's positions go on from batch to
-    batch, in the order of `images`.
+    Second reads and images with planted errors are other work and left out. The position is the planned one, which counts on from batch to batch of a rater.
 
     Parameters
     ----------
     times
         By batch, rater and slide.
     """
-    batches = {name: place for place, name in enumerate(dict.fromkeys(image.plan.folder for image in images))}
     taken = [
         image for image in images if image.state.is_reviewed and not image.slide.repeat and image.slide.planted is None
     ]
@@ -39,7 +37,7 @@ def readings_of(images: Sequence[CollectedImage], times: Mapping[Key, ImageTime]
             slide=image.slide.slide_id,
             arm=Arm(image.slide.arm),
             seconds=_seconds(times.get((image.plan.batch, image.plan.rater, image.slide.slide_id))),
-            position=_place(batches[image.plan.folder], image.slide.position),
+            position=image.slide.position,
             patient=image.slide.patient,
         )
         for image in taken
@@ -48,11 +46,6 @@ def readings_of(images: Sequence[CollectedImage], times: Mapping[Key, ImageTime]
 
 def _seconds(time: ImageTime | None) -> float:
     return np.nan if time is None else time.active_s
-
-
-def _place(batch: int, position: int | None) -> int | None:
-    # Only the order counts; no batch has so many images.
-    return None if position is None else batch * 1_000_000 + position
 
 
 def saving_figures(

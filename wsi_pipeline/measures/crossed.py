@@ -149,7 +149,8 @@ def fit(design: Design, values: ArrayLike) -> Fit:
         raise ValueError("the contrast cannot be told from the other fixed effects")
     if design.spare < 1:
         raise ValueError("no value is left to learn the variances from")
-    scale = np.maximum(np.ptp(y, axis=1, keepdims=True), np.finfo(float).tiny)
+    spans = np.ptp(y, axis=1, keepdims=True)
+    scale = np.where(spans > 0, spans, 1.0)
     variances, information = _reml(design, y / scale)
     g = design.leverage
     variance = variances @ g
