@@ -105,10 +105,10 @@ def test_uneven_orders_are_said() -> None:
 
 def test_pairs_without_time_are_left_out_and_counted() -> None:
     readings = paired(study(5, 6))
-    gone = [replace(r, seconds=value) for r, value in zip(readings[:3], (0.0, np.nan, -1.0), strict=True)]
-    found = saving_of([*gone, *readings[3:]])
-    assert (found.dropped, found.unpaired, found.pairs) == (3, 1, 28)
-    assert any("3 of 60" in word for word in found.warnings)
+    gone = [replace(r, seconds=value) for r, value in zip(readings[:4], (0.0, np.nan, -1.0, 0.0), strict=True)]
+    found = saving_of([*gone, *readings[4:]])
+    assert (found.dropped, found.unpaired, found.pairs) == (4, 0, 28)
+    assert any("4 of 60" in word for word in found.warnings)
     assert found.ratio == pytest.approx(saving_of(readings[4:]).ratio or 0)
 
 

@@ -21,7 +21,8 @@ Key = tuple[str, str, str]
 def readings_of(images: Sequence[CollectedImage], times: Mapping[Key, ImageTime]) -> list[Reading]:
     """One row per reviewed image; nan where it has no time.
 
-    Second reads and images with planted errors are other work and left out. The position is the planned one, which counts on from batch to batch of a rater.
+    Second reads and images with planted errors are other work and left out. The position is the planned
+    one, which counts on from batch to batch of a rater.
 
     Parameters
     ----------

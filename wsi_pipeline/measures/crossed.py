@@ -154,7 +154,7 @@ def fit(design: Design, values: ArrayLike) -> Fit:
     variances, information = _reml(design, y / scale)
     g = design.leverage
     variance = variances @ g
-    spread = np.einsum("i,bij,j->b", g, np.linalg.pinv(information, hermitian=True), g)
+    spread = np.einsum("i,bij,j->b", g, _inverted(information), g)
     with np.errstate(divide="ignore", invalid="ignore"):
         df = np.where(spread > 0, 2 * variance**2 / spread, design.spare)
     df = np.clip(df, design.min_df, max(design.spare, design.min_df))
@@ -202,6 +202,15 @@ def _evaluate(design: Design, u: Floats, squares: Floats, variances: Floats) -> 
     return _State(loss, score, information)
 
 
+def _inverted(information: Floats) -> Floats:
+    """Pseudo-inverse; variances may differ by many orders of magnitude, so the diagonal is scaled to one first."""
+    scale = np.sqrt(np.einsum("bii->bi", information))
+    scale = np.where(scale > 0, scale, 1.0)
+    both = scale[:, :, None] * scale[:, None, :]
+    found: Floats = np.linalg.pinv(information / both, hermitian=True) / both
+    return found
+
+
 def _reml(design: Design, y: Floats) -> tuple[Floats, Floats]:
     """Variances, shape (b, k + 1), and their expected information there."""
     residuals = design.residuals(y)
@@ -239,7 +248,7 @@ def _direction(variances: Floats, now: _State) -> Floats:
         free = ~held
         masked = np.where(free[:, :, None] & free[:, None, :], now.information, 0.0)
         score = np.where(free, now.score - np.einsum("bij,bj->bi", now.information, drop), 0.0)
-        direction = drop + np.einsum("bij,bj->bi", np.linalg.pinv(masked, hermitian=True), score)
+        direction = drop + np.einsum("bij,bj->bi", _inverted(masked), score)
         crossing = free & (variances + direction < 0)
         crossing[:, -1] = False
         if not crossing.any():
