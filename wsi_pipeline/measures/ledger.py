@@ -152,7 +152,8 @@ def break_even(rates: Costs, saving: Saving, *, extra_per_slide: float = 0.0) ->
 def _slides(set_up: float, saved: float | None) -> int | None:
     if saved is None or saved <= 0:
         return None
-    return math.ceil(set_up / saved)
+    # Rounded first, or 1500.0000000000002 would be one slide more.
+    return math.ceil(round(set_up / saved, 9))
 
 
 def saved_per_slide(rates: Costs, saving: Saving, *, extra_per_slide: float = 0.0) -> Ends | None:
