@@ -7,7 +7,8 @@ are those of the analysis of variance.
 
 The contrast is the one of least squares, w'y with weights that do not depend on the variances, so that an interval has
 in its middle what is printed (of a mean: the plain mean). Its variance is the sum of v_k |Z_k'w|² + v |w|². Degrees of
-freedom are Satterthwaite's: 2 var² / (g' C g), with C the inverse of the expected information of the variances.
+freedom are Satterthwaite's: 2 var² / (g' C g), with C the inverse of the expected information of the variances
+that are above zero.
 """
 
 from __future__ import annotations
@@ -154,7 +155,9 @@ def fit(design: Design, values: ArrayLike) -> Fit:
     variances, information = _reml(design, y / scale)
     g = design.leverage
     variance = variances @ g
-    spread = np.einsum("i,bij,j->b", g, _inverted(information), g)
+    # A variance at zero is taken as known: its uncertainty would make intervals too wide (docs/savings.md).
+    free = variances > 0
+    spread = np.einsum("i,bij,j->b", g, _inverted(np.where(free[:, :, None] & free[:, None, :], information, 0.0)), g)
     with np.errstate(divide="ignore", invalid="ignore"):
         df = np.where(spread > 0, 2 * variance**2 / spread, design.spare)
     df = np.clip(df, design.min_df, max(design.spare, design.min_df))
