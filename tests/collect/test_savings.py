@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from wsi_pipeline.collect.images import CollectedImage
-from wsi_pipeline.collect.savings import readings_of, saving_figures
+from wsi_pipeline.collect.savings import readings_of, saving_figures, with_ledger
 from wsi_pipeline.collect.times import ImageTime
 from wsi_pipeline.config import Costs
 from wsi_pipeline.handout import Plan
 from wsi_pipeline.handout.plan import HandedOutSlide, PlantedError
-from wsi_pipeline.states import ReviewState, Source
+from wsi_pipeline.states import ImageState, Source
 
 RATES = Costs(pathologist_per_hour=120, set_up=1000)
 
@@ -25,9 +25,7 @@ def slide_of(name: str, arm: str, position: int, **more: object) -> HandedOutSli
     )  # fmt: skip
 
 
-def image_of(
-    rater: str, batch: str, slide: HandedOutSlide, state: ReviewState = ReviewState.REVIEWED
-) -> CollectedImage:
+def image_of(rater: str, batch: str, slide: HandedOutSlide, state: ImageState = ImageState.REVIEWED) -> CollectedImage:
     plan = Plan(batch=batch, rater=rater, project=f"projects/{rater}/{batch}/project.qpproj", slides=(slide,))
     return CollectedImage(plan, slide, 1, state, Source.MEASURED, (), (), {}, ())
 
@@ -98,7 +96,7 @@ def test_repeats_planted_errors_and_open_images_are_other_work() -> None:
         image_of("a", "batch-1", slide_of("s1", "assisted", 1)),
         image_of("a", "batch-1", slide_of("s2", "assisted", 2, repeat=True)),
         image_of("a", "batch-1", slide_of("s3", "assisted", 3, planted=planted)),
-        image_of("a", "batch-1", slide_of("s4", "assisted", 4), ReviewState.UNTOUCHED),
+        image_of("a", "batch-1", slide_of("s4", "assisted", 4), ImageState.IN_PROGRESS),
     ]
     assert [r.slide for r in readings_of(images, {})] == ["s1"]
 
@@ -114,3 +112,13 @@ def test_simulated_times_are_named() -> None:
     images, _ = crossover()
     times = [time_of(image, 100.0 + k % 7, source="simulated") for k, image in enumerate(images)]
     assert saving_figures(images, times, RATES, open_slides=0)["source"] == "simulated"
+
+
+def test_the_cost_names_what_it_holds() -> None:
+    cost = with_ledger({"currency": "EUR", "pathologist": 240, "total": 240, "per_slide": 24}, RATES, 7200)
+    assert cost["total"] == pytest.approx(1240)
+    assert cost["included"] == ["pathologist", "set_up"]
+    assert "reviewer" in cost["not_included"]
+    assert cost["per_slide"] == 24
+    gap = {"currency": "EUR", "status": "not measured", "reason": "it needs a measured time"}
+    assert with_ledger(gap, RATES, None) == gap

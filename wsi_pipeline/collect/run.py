@@ -15,7 +15,7 @@ from wsi_pipeline.collect.doubt import doubt_figures
 from wsi_pipeline.collect.images import Alarm, CollectedImage, collect_image
 from wsi_pipeline.collect.kept import kept_times, with_times
 from wsi_pipeline.collect.matching import Change
-from wsi_pipeline.collect.savings import saving_figures
+from wsi_pipeline.collect.savings import saving_figures, with_ledger
 from wsi_pipeline.collect.tables import SCHEMA_VERSION, aggregated, pooled, write_corrections, write_table
 from wsi_pipeline.collect.times import ImageTime, logs_of, times_of, write_times
 from wsi_pipeline.collect.trail import what_is_new
@@ -172,6 +172,7 @@ def _metrics(
     keys = {_key(image) for image in reviewed}
     timed = [t for t in times if (t.batch, t.rater, t.slide_id) in keys]
     corrected = [t for t in times if t.arm == ASSISTED]
+    active_s = sum(t.active_s for t in corrected) if corrected else None
     return {
         "schema": SCHEMA_VERSION,
         "run_id": next((s.run_id for plan in plans for s in plan.slides), None),
@@ -191,12 +192,16 @@ def _metrics(
             "batch": _groups(reviewed, lambda image: image.plan.batch),
         },
         "time": _time(timed, reviewed, review),
-        "cost": review_cost(
+        "cost": with_ledger(
+            review_cost(
+                costs,
+                active_s=active_s,
+                reviewed_s=sum(t.active_s for t in timed) if timed else None,
+                reviewed=len(timed),
+                source=_source(images, times),
+            ),
             costs,
-            active_s=sum(t.active_s for t in corrected) if corrected else None,
-            reviewed_s=sum(t.active_s for t in timed) if timed else None,
-            reviewed=len(timed),
-            source=_source(images, times),
+            active_s,
         ),
         "saving": saving_figures(images, times, costs, open_slides=len(assisted) - len(reviewed)),
         "confidence": doubt_figures([tile for image in images for tile in image.tiles]),

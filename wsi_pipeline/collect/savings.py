@@ -11,7 +11,7 @@ from wsi_pipeline.collect.images import CollectedImage
 from wsi_pipeline.collect.times import ImageTime
 from wsi_pipeline.config import Costs
 from wsi_pipeline.measures.arms import Arm, Reading
-from wsi_pipeline.measures.ledger import break_even, forecast
+from wsi_pipeline.measures.ledger import Work, break_even, forecast, ledger
 from wsi_pipeline.measures.savings import orders_of, saving_of, split_saving
 from wsi_pipeline.states import Source
 
@@ -70,3 +70,11 @@ def saving_figures(
     if ahead is not None:
         found["forecast"] = ahead.as_json()
     return found
+
+
+def with_ledger(cost: dict[str, Any], costs: Costs, active_s: float | None) -> dict[str, Any]:
+    """`cost` of metrics.json with set-up in its total, and what it holds and does not hold by name."""
+    if "total" not in cost:
+        return cost
+    book = ledger(costs, Work(pathologist_s=active_s)).as_json()
+    return {**cost, **{name: value for name, value in book.items() if name != "currency"}}
