@@ -88,7 +88,7 @@ def test_missing_cells_give_the_optimum_of_the_whole_likelihood(seed: int) -> No
     found = fit(Design(np.ones((len(y), 1)), np.ones(1), (rater, slide)), y).variances[0]
     starts = ([0.3, 0.3, 0.3], [0.01, 1.0, 0.3], [1.0, 0.01, 0.3], [0.01, 0.01, 0.3])
     best = min(
-        minimize(lambda p: likelihood(p**2 + [0, 0, 1e-9], y, rater, slide), start, method="L-BFGS-B").fun
+        minimize(lambda p: likelihood(p**2 + [0, 0, 1e-9], y, rater, slide), np.array(start), method="L-BFGS-B").fun
         for start in starts
     )
     assert likelihood(found, y, rater, slide) <= best + 1e-3
