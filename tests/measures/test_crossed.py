@@ -86,11 +86,12 @@ def test_missing_cells_give_the_optimum_of_the_whole_likelihood(seed: int) -> No
     y = table(5, 8, rng.choice([0, 0.1, 1]), rng.choice([0, 0.1, 1]), seed).ravel()[kept]
     rater, slide = indicator(raters[kept].tolist()), indicator(slides[kept].tolist())
     found = fit(Design(np.ones((len(y), 1)), np.ones(1), (rater, slide)), y).variances[0]
-    starts = ([0.3, 0.3, 0.3], [0.01, 1.0, 0.3], [1.0, 0.01, 0.3], [0.01, 0.01, 0.3])
-    best = min(
-        minimize(lambda p: likelihood(p**2 + [0, 0, 1e-9], y, rater, slide), np.array(start), method="L-BFGS-B").fun
-        for start in starts
-    )
+    starts = [(0.3, 0.3, 0.3), (0.01, 1.0, 0.3), (1.0, 0.01, 0.3), (0.01, 0.01, 0.3)]
+
+    def loss(roots: Floats) -> float:
+        return likelihood(roots**2 + np.array([0, 0, 1e-9]), y, rater, slide)
+
+    best = min(float(minimize(loss, np.array(start), method="L-BFGS-B").fun) for start in starts)
     assert likelihood(found, y, rater, slide) <= best + 1e-3
 
 
