@@ -166,7 +166,8 @@ def _with_clusters(
     contrast[-1] = 1.0
     # Raters of one arm each: two means are taken, so one degree less.
     floor = 1.0 if few else max(raters - (1 if crossed_raters else 2), 1)
-    return Design(fixed, contrast, tuple(random), float(floor), rater * arm[:, None] if few else None)
+    own = rater * arm[:, None] if few else None
+    return Design(fixed, contrast, tuple(random), float(floor), own, known_at_zero=None if few else 0)
 
 
 def _clusters(readings: Sequence[Reading]) -> list[list[str]]:

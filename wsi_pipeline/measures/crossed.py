@@ -7,8 +7,7 @@ are those of the analysis of variance.
 
 The contrast is the one of least squares, w'y with weights that do not depend on the variances, so that an interval has
 in its middle what is printed (of a mean: the plain mean). Its variance is the sum of v_k |Z_k'w|² + v |w|². Degrees of
-freedom are Satterthwaite's: 2 var² / (g' C g), with C the inverse of the expected information of the variances
-that are above zero.
+freedom are Satterthwaite's: 2 var² / (g' C g), with C the inverse of the expected information of the variances.
 """
 
 from __future__ import annotations
@@ -47,6 +46,8 @@ class Design:
     nuisance
         More fixed columns, shape (n, r), that are kept out of the variances but not out of the contrast: effects of
         the raters at hand, for whom alone the contrast then speaks.
+    known_at_zero
+        The random effect (place in `random`) whose variance has no uncertainty where it is estimated as zero.
     """
 
     fixed: Floats
@@ -54,6 +55,7 @@ class Design:
     random: tuple[Floats, ...]
     min_df: float = 1.0
     nuisance: Floats | None = None
+    known_at_zero: int | None = None
 
     @cached_property
     def _all_fixed(self) -> Floats:
@@ -155,8 +157,10 @@ def fit(design: Design, values: ArrayLike) -> Fit:
     variances, information = _reml(design, y / scale)
     g = design.leverage
     variance = variances @ g
-    # A variance at zero is taken as known: its uncertainty would make intervals too wide (docs/savings.md).
-    free = variances > 0
+    # A rater variance at zero is taken as known, else intervals are too wide where slides vary (docs/savings.md).
+    free = np.ones_like(variances, dtype=bool)
+    if design.known_at_zero is not None:
+        free[:, design.known_at_zero] = variances[:, design.known_at_zero] > 0
     spread = np.einsum("i,bij,j->b", g, _inverted(np.where(free[:, :, None] & free[:, None, :], information, 0.0)), g)
     with np.errstate(divide="ignore", invalid="ignore"):
         df = np.where(spread > 0, 2 * variance**2 / spread, design.spare)
