@@ -242,7 +242,11 @@ class Costs(Section):
 
     currency: str = "EUR"
     pathologist_per_hour: NonNegative | None = None
+    reviewer_per_hour: NonNegative | None = Field(default=None, description="of who reads a slide a second time")
+    adjudicator_per_hour: NonNegative | None = Field(default=None, description="of who settles disagreements")
     compute_per_hour: NonNegative | None = None
+    storage_per_gb_month: NonNegative | None = None
+    set_up: NonNegative | None = Field(default=None, description="one amount: installing, training people, a pilot")
     manual_minutes_per_slide: NonNegative | None = Field(
         default=None, description="an assumption about drawing from scratch; shown as assumed, never as measured"
     )

@@ -16,6 +16,7 @@ from wsi_pipeline.collect.doubt import doubt_figures
 from wsi_pipeline.collect.images import Alarm, CollectedImage, collect_image
 from wsi_pipeline.collect.kept import kept_times, with_times
 from wsi_pipeline.collect.matching import Change
+from wsi_pipeline.collect.savings import saving_figures, with_ledger
 from wsi_pipeline.collect.tables import SCHEMA_VERSION, aggregated, pooled, write_corrections, write_table
 from wsi_pipeline.collect.times import ImageTime, logs_of, times_of, write_times
 from wsi_pipeline.collect.trail import what_is_new
@@ -24,7 +25,7 @@ from wsi_pipeline.errors import StoreError, WsiError
 from wsi_pipeline.files import write_bytes, write_json
 from wsi_pipeline.handout import Plan, read_plans
 from wsi_pipeline.handout.plan import ASSISTED
-from wsi_pipeline.measures import Session, not_measured, review_cost, rule_text, saving
+from wsi_pipeline.measures import Session, not_measured, review_cost, rule_text
 from wsi_pipeline.objects import RGB
 from wsi_pipeline.qupath import open_project, write_geojson
 from wsi_pipeline.rundir import RunDir
@@ -178,6 +179,7 @@ def _metrics(
     keys = {_key(image) for image in reviewed}
     timed = [t for t in times if (t.batch, t.rater, t.slide_id) in keys]
     corrected = [t for t in times if t.arm == ASSISTED]
+    active_s = sum(t.active_s for t in corrected) if corrected else None
     return {
         "schema": SCHEMA_VERSION,
         "run_id": next((s.run_id for plan in plans for s in plan.slides), None),
@@ -197,14 +199,18 @@ def _metrics(
             "batch": _groups(reviewed, lambda image: image.plan.batch),
         },
         "time": _time(timed, reviewed, review),
-        "cost": review_cost(
+        "cost": with_ledger(
+            review_cost(
+                costs,
+                active_s=active_s,
+                reviewed_s=sum(t.active_s for t in timed) if timed else None,
+                reviewed=len(timed),
+                source=_source(images, times),
+            ),
             costs,
-            active_s=sum(t.active_s for t in corrected) if corrected else None,
-            reviewed_s=sum(t.active_s for t in timed) if timed else None,
-            reviewed=len(timed),
-            source=_source(images, times),
+            active_s,
         ),
-        "saving": saving(),
+        "saving": saving_figures(images, times, costs, open_slides=len(assisted) - len(reviewed)),
         "confidence": doubt_figures([tile for image in images for tile in image.tiles]),
         "conflicts": conflicts_of(image.work for image in images if image.work is not None),
         "alarms": list(alarms),

@@ -6,7 +6,7 @@ Definitions, formulas and sources are in docs/measures.md, test vectors for othe
 from __future__ import annotations
 
 from wsi_pipeline.measures.boundary import Boundaries, compare_boundaries
-from wsi_pipeline.measures.cost import not_measured, review_cost, saving
+from wsi_pipeline.measures.cost import not_measured, review_cost
 from wsi_pipeline.measures.overlap import Areas, compare_areas, region_of, union_of
 from wsi_pipeline.measures.time import (
     OTHER_CUTOFFS_S,
@@ -35,6 +35,5 @@ __all__ = [
     "region_of",
     "review_cost",
     "rule_text",
-    "saving",
     "union_of",
 ]

@@ -70,8 +70,3 @@ def _assumed(rates: Costs, minutes: float) -> dict[str, Any]:
     if rates.pathologist_per_hour is not None:
         guess["manual_per_slide"] = minutes / 60.0 * rates.pathologist_per_hour
     return guess
-
-
-def saving() -> dict[str, str]:
-    """The saving by pre-annotation. It is the difference to a control arm; without one it is not measured."""
-    return not_measured(NO_CONTROL)

@@ -1,0 +1,80 @@
+"""The saving of a run: readings of both arms from its plans and times."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from wsi_pipeline.collect.images import CollectedImage
+from wsi_pipeline.collect.times import ImageTime
+from wsi_pipeline.config import Costs
+from wsi_pipeline.measures.arms import Arm, Reading
+from wsi_pipeline.measures.ledger import Work, break_even, forecast, ledger
+from wsi_pipeline.measures.savings import orders_of, saving_of, split_saving
+from wsi_pipeline.states import Source
+
+Key = tuple[str, str, str]
+
+
+def readings_of(images: Sequence[CollectedImage], times: Mapping[Key, ImageTime]) -> list[Reading]:
+    """One row per reviewed image; nan where it has no time.
+
+    Second reads and images with planted errors are other work and left out. The position is the planned
+    one, which counts on from batch to batch of a rater.
+
+    Parameters
+    ----------
+    times
+        By batch, rater and slide.
+    """
+    taken = [
+        image for image in images if image.state.is_reviewed and not image.slide.repeat and image.slide.planted is None
+    ]
+    return [
+        Reading(
+            rater=image.plan.rater,
+            slide=image.slide.slide_id,
+            arm=Arm(image.slide.arm),
+            seconds=_seconds(times.get((image.plan.batch, image.plan.rater, image.slide.slide_id))),
+            position=image.slide.position,
+            patient=image.slide.patient,
+        )
+        for image in taken
+    ]
+
+
+def _seconds(time: ImageTime | None) -> float:
+    return np.nan if time is None else time.active_s
+
+
+def saving_figures(
+    images: Sequence[CollectedImage], times: Sequence[ImageTime], costs: Costs, *, open_slides: int
+) -> dict[str, Any]:
+    """`saving` of metrics.json, with break-even, forecast for the slides that are open, and the split by order."""
+    readings = readings_of(images, {(t.batch, t.rater, t.slide_id): t for t in times})
+    saving = saving_of(readings)
+    found = saving.as_json()
+    if saving.ratio is None:
+        return found
+    simulated = any(t.source == str(Source.SIMULATED) for t in times)
+    found |= {"source": str(Source.SIMULATED if simulated else Source.MEASURED), "rule": times[0].rule}
+    orders = orders_of(readings)
+    if orders:
+        split = split_saving(readings, "order", lambda r: orders.get((r.rater, r.slide)))
+        found["splits"] = [split.as_json()]
+    payback, ahead = break_even(costs, saving), forecast(costs, saving, open_slides)
+    if payback is not None:
+        found["break_even"] = payback.as_json()
+    if ahead is not None:
+        found["forecast"] = ahead.as_json()
+    return found
+
+
+def with_ledger(cost: dict[str, Any], costs: Costs, active_s: float | None) -> dict[str, Any]:
+    """`cost` of metrics.json with set-up in its total, and what it holds and does not hold by name."""
+    if "total" not in cost:
+        return cost
+    book = ledger(costs, Work(pathologist_s=active_s)).as_json()
+    return {**cost, **{name: value for name, value in book.items() if name != "currency"}}
