@@ -6,11 +6,11 @@ takes no part in savings: people round, and remember long work as longer.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from dataclasses import dataclass
 from datetime import datetime
+
+from wsi_pipeline.measures.time_sources.table import columns_and_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,20 +29,17 @@ def read_reports(text: str, log: str) -> tuple[list[Report], list[str]]:
 
     Commas or semicolons part the columns; with semicolons a decimal comma is taken. `start` and `end` are ISO 8601.
     """
-    body = text.removeprefix("\ufeff")
-    first = body.partition("\n")[0]
-    rows = csv.DictReader(io.StringIO(body), delimiter=";" if first.count(";") > first.count(",") else ",")
-    rows.fieldnames = [name.strip().casefold() for name in rows.fieldnames or ()]
-    names = set(rows.fieldnames)
-    if not {"rater", "slide"} <= names or not ("minutes" in names or {"start", "end"} <= names):
+    first = text.partition("\n")[0]
+    names, rows = columns_and_rows(text, delimiter=";" if first.count(";") > first.count(",") else ",")
+    if not {"rater", "slide"} <= set(names) or not ("minutes" in names or {"start", "end"} <= set(names)):
         return [], [f"{log}: needs the columns rater, slide and minutes (or start and end); it is left out"]
     found: dict[tuple[str, str, str | None], Report] = {}
     problems = []
     for number, row in enumerate(rows, start=2):
-        cells = {name: (row.get(name) or "").strip() for name in names}
+        cells = {name: cell.strip() for name, cell in row.items()}
         try:
             seconds = _seconds(cells)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, OverflowError) as error:
             problems.append(f"{log}: line {number} is left out: {error}")
             continue
         if not cells["rater"] or not cells["slide"]:

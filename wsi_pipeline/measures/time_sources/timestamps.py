@@ -13,13 +13,12 @@ named after. Each event is a person's move, so that each is read as `view`: the 
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, time
 
 from wsi_pipeline.measures.time import Event, EventType, Session, TimeSource
+from wsi_pipeline.measures.time_sources.table import columns_and_rows
 
 _DAY_MS = 86_400_000.0
 
@@ -42,9 +41,8 @@ def read_timestamps(
     image
         The image of events that name none; where it is None, they are left out.
     """
-    rows = csv.DictReader(io.StringIO(text.removeprefix("\ufeff")))
-    rows.fieldnames = [name.strip().casefold().replace(" ", "_") for name in rows.fieldnames or ()]
-    if not is_timestamps(rows.fieldnames):
+    names, rows = columns_and_rows(text)
+    if not is_timestamps(names):
         return [], [f"{log}: is no event file of the TimeStamp extension; it is left out"]
     by_session: dict[tuple[str, bool], list[Event]] = {}
     unread = nameless = 0
@@ -52,14 +50,14 @@ def read_timestamps(
         try:
             t, dated = _moment(row)
             seq = int(row.get("sequence") or number)
-        except (ValueError, TypeError):
+        except (ValueError, OverflowError):
             unread += 1
             continue
-        name = (row.get("image_name") or "").strip() or image
+        name = row.get("image_name", "").strip() or image
         if name is None:
             nameless += 1
             continue
-        by_session.setdefault((row.get("session_id") or "", dated), []).append(Event(seq, t, EventType.VIEW, name))
+        by_session.setdefault((row.get("session_id", ""), dated), []).append(Event(seq, t, EventType.VIEW, name))
     problems = []
     if unread:
         problems.append(f"{log}: {unread} lines are no events; they are left out")
@@ -76,7 +74,7 @@ def read_timestamps(
 
 def _moment(row: dict[str, str]) -> tuple[float, bool]:
     """Milliseconds, and whether they count from 1970 (else from the midnight before, on the machine's own clock)."""
-    utc = (row.get("recorded_at_utc") or "").strip()
+    utc = row.get("recorded_at_utc", "").strip()
     if utc:
         moment = datetime.fromisoformat(utc)
         return 1000.0 * (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp(), True
