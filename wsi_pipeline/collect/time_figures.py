@@ -147,8 +147,8 @@ def _anomalies(logs: Sequence[BatchLogs]) -> list[dict[str, Any]]:
     for project, own in plans.items():
         slides = {str(slide.entry_id): slide.slide_id for plan in own for slide in plan.slides}
         raters = {plan.rater for plan in own}
-        batch = ", ".join(sorted({plan.batch for plan in own}))
-        found += [_told(odd, batch, slides) for odd in anomalies(sessions[project], raters)]
+        batches = ", ".join(sorted({plan.batch for plan in own}))
+        found += [_told(odd, batches, slides) for odd in anomalies(sessions[project], raters)]
     return found
 
 
