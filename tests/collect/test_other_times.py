@@ -14,14 +14,17 @@ import pytest
 from tests.collect.test_collect import collected, log
 from tests.handout.test_handout import CLASSES, SETTINGS, edit, hashes, slide
 from tests.measures.test_time_sources import BOX, NEW, THIRD
+from wsi_pipeline.collect.images import CollectedImage
 from wsi_pipeline.collect.other_times import best, other_times
 from wsi_pipeline.collect.time_figures import time_figures
 from wsi_pipeline.collect.times import ImageTime, reported
 from wsi_pipeline.config import Review
 from wsi_pipeline.handout import hand_out, read_plans
+from wsi_pipeline.measures.time import TimeSource
 from wsi_pipeline.qupath.native_project import NativeProject
 from wsi_pipeline.report.export import metrics_schema
 from wsi_pipeline.rundir import RunDir
+from wsi_pipeline.states import ImageState, Source
 
 RATER = "rater-1"
 
@@ -227,3 +230,31 @@ def test_too_few_measured_images_give_no_model(run: RunDir) -> None:
     modelled = checked(collected(run).metrics)["modelled"]
     assert modelled["status"] == "not measured"
     assert "a model needs 20" in modelled["reason"]
+
+
+def test_pairs_of_arms_count_what_a_saving_may_use(run: RunDir) -> None:
+    (plan,) = read_plans(run)
+    facts = {"counts": {"untouched": 2}, "classes": {}}
+
+    def image(number: int, arm: str, *, repeat: bool = False) -> CollectedImage:
+        own = plan.slides[0].model_copy(update={"slide_id": f"s{number}", "arm": arm, "repeat": repeat})
+        batch = plan.model_copy(update={"batch": f"batch-{arm}{'-again' if repeat else ''}"})
+        return CollectedImage(batch, own, number, ImageState.REVIEWED, Source.MEASURED, (), (), facts)
+
+    def time(of: CollectedImage, seconds: float, source: TimeSource) -> ImageTime:
+        return replace(reported(of.plan, of.slide, seconds, 1), time_source=str(source))
+
+    images = [image(number, arm) for number in range(4) for arm in ("assisted", "manual")]
+    images += [image(4, "assisted"), image(0, "assisted", repeat=True)]
+    events, report = TimeSource.EVENTS, TimeSource.SELF_REPORT
+    times = [
+        time(images[0], 10, events), time(images[1], 20, events),
+        time(images[2], 10, events), time(images[3], 20, report),
+        time(images[4], 0, events), time(images[5], 20, events),
+        time(images[6], 10, events),
+    ]  # fmt: skip
+    part = time_figures(times, images, [], Review())
+    # 0 has both, 1 a reported one, 2 no second in one arm, 3 nothing in one arm; 4 was read in one arm only.
+    assert part["pairs"] == {"usable": 1, "without_time": 2, "zero_time": 1, "flagged": True}
+    assert part["missing"] == {"without_time": 2, "zero_time": 1, "flagged": True}
+    assert {source for source in TimeSource if not source.is_seen} == {TimeSource.SELF_REPORT, TimeSource.MODEL}

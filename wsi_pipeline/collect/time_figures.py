@@ -13,15 +13,13 @@ from wsi_pipeline.collect.times import ImageTime
 from wsi_pipeline.config import Review
 from wsi_pipeline.handout import Plan
 from wsi_pipeline.handout.plan import ASSISTED
-from wsi_pipeline.measures import Session, not_measured, rule_text
+from wsi_pipeline.measures import ImageKey, Session, not_measured, rule_text
 from wsi_pipeline.measures.time import TimeSource
-from wsi_pipeline.measures.time_anomalies import Anomaly, anomalies, coverage
+from wsi_pipeline.measures.time_anomalies import Anomaly, Coverage, anomalies, coverage
 from wsi_pipeline.measures.time_model import TooFewMeasuredError, Work, fit_time_model
 from wsi_pipeline.measures.time_rules import count_pairs
 from wsi_pipeline.states import Source
 
-# What neither saw the work nor holds its actions is no ground for a model.
-_UNSEEN = {str(TimeSource.SELF_REPORT), str(TimeSource.MODEL)}
 Key = tuple[str, str, str]
 
 
@@ -96,7 +94,7 @@ def _pairs(reviewed: Sequence[CollectedImage], by_image: Mapping[Key, ImageTime]
     cells: dict[tuple[str, str], dict[str, float | None]] = {}
     for image in reviewed:
         time = by_image.get(key_of(image))
-        seen = None if time is None or time.time_source in _UNSEEN else time.active_s
+        seen = time.active_s if time is not None and TimeSource(time.time_source).is_seen else None
         if not image.slide.repeat:
             cells.setdefault((image.plan.rater, image.slide.slide_id), {})[image.slide.arm] = seen
     both = [cell for cell in cells.values() if len(cell) > 1]
@@ -113,24 +111,18 @@ def _pairs(reviewed: Sequence[CollectedImage], by_image: Mapping[Key, ImageTime]
 
 def _logs(reviewed: Sequence[CollectedImage], logs: Sequence[BatchLogs]) -> list[dict[str, Any]]:
     """Of each reviewed image, how many visits its logs hold and in how many something was done."""
-    known = {batch.plan.folder: coverage(batch.sessions) for batch in logs}
+    known = {key: value for batch in logs for key, value in coverage(batch.sessions).items()}
     rows = []
     for image in reviewed:
-        of_project = known.get(image.plan.folder, {})
-        own = [
-            value
-            for key, value in of_project.items()
-            if key.image == str(image.entry_id) and key.rater == image.plan.rater
-        ]
-        visits, with_events = sum(v.visits for v in own), sum(v.with_events for v in own)
+        own = known.get(ImageKey(image.plan.project, image.plan.rater, str(image.entry_id)), Coverage())
         rows.append(
             {
                 "slide_id": image.slide.slide_id,
                 "batch": image.plan.batch,
                 "rater": image.plan.rater,
-                "visits": visits,
-                "with_events": with_events,
-                "coverage": with_events / visits if visits else None,
+                "visits": own.visits,
+                "with_events": own.with_events,
+                "coverage": own.share,
             }
         )
     return rows
@@ -167,7 +159,7 @@ def _told(odd: Anomaly, batch: str, slides: Mapping[str, str]) -> dict[str, Any]
 def modelled(reviewed: Sequence[CollectedImage], by_image: Mapping[Key, ImageTime]) -> dict[str, Any]:
     """Times of reviewed images that have none, by a model fitted on those that have one of the commonest source."""
     seen = [(image, by_image[key_of(image)]) for image in reviewed if key_of(image) in by_image]
-    measured = [(image, time) for image, time in seen if time.time_source not in _UNSEEN]
+    measured = [(image, time) for image, time in seen if TimeSource(time.time_source).is_seen]
     gaps = [image for image in reviewed if key_of(image) not in by_image]
     if not gaps:
         return not_measured("no reviewed image lacks a time")

@@ -37,6 +37,11 @@ class TimeSource(StrEnum):
     MODEL = "model"
     SIMULATED = "simulated"
 
+    @property
+    def is_seen(self) -> bool:
+        """Whether a program saw the work. Only then may the time be part of a saving, or be what a model learns."""
+        return self not in {TimeSource.SELF_REPORT, TimeSource.MODEL}
+
 
 class EventType(StrEnum):
     """What an event says; `view` is a move of the view, mouse or tool, which only recordings of the view hold."""
