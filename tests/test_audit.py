@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from wsi_pipeline import audit
+from wsi_pipeline import audit, files
 from wsi_pipeline.audit import AuditEntry
 from wsi_pipeline.errors import StoreError
 
@@ -68,3 +68,66 @@ def test_a_crash_before_the_head_was_written_is_no_damage(tmp_path: Path) -> Non
     written(tmp_path, 1)
     (tmp_path / "audit.head.json").write_bytes(head)
     assert audit.verify(tmp_path).problem is None
+
+
+def test_a_log_that_is_rewritten_verifies_and_tells_of_the_old_one(tmp_path: Path) -> None:
+    written(tmp_path)
+    old = audit.verify(tmp_path).head
+    entry = AuditEntry("wsi-pipeline", "forgot_rater", "")
+    assert audit.rewrite(tmp_path, lambda line: {**line, "actor": "x"} if line["object"] != "o1" else line, entry) == 3
+    lines = audit.read(tmp_path)
+    assert [line["actor"] for line in lines] == ["x", "ann", "x", "x", "wsi-pipeline"]
+    assert [line["seq"] for line in lines] == [1, 2, 3, 4, 5]
+    assert lines[-1]["before"] == old
+    assert audit.verify(tmp_path).problem is None
+    written(tmp_path, 1)
+    assert audit.verify(tmp_path).lines == 6
+
+
+@pytest.mark.parametrize("killed_at", [1, 2, 3])
+def test_a_rewriting_that_is_killed_leaves_the_old_log_or_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_at: int
+) -> None:
+    written(tmp_path)
+    calls = 0
+
+    def counted(write: Callable[..., None]) -> Callable[..., None]:
+        def one(*arguments: object) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == killed_at:
+                raise KeyboardInterrupt
+            write(*arguments)
+
+        return one
+
+    with monkeypatch.context() as patch:
+        patch.setattr(audit, "write_json", counted(files.write_json))
+        patch.setattr(audit, "write_bytes", counted(files.write_bytes))
+        with pytest.raises(KeyboardInterrupt):
+            audit.rewrite(tmp_path, lambda line: {**line, "actor": "x"}, AuditEntry("w", "forgot_rater", ""))
+    assert audit.verify(tmp_path).problem is None
+    written(tmp_path, 1)
+    assert audit.verify(tmp_path).problem is None
+    assert len(audit.read(tmp_path)) == (6 if killed_at == 3 else 5)
+
+
+def test_a_damaged_log_is_not_rewritten(tmp_path: Path) -> None:
+    written(tmp_path)
+    path = tmp_path / audit.NAME
+    path.write_bytes(path.read_bytes().replace(b'"ann"', b'"bob"', 1))
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match="line 1 was changed"):
+        audit.rewrite(tmp_path, lambda line: line, AuditEntry("w", "forgot_rater", ""))
+    assert path.read_bytes() == before
+    with pytest.raises(StoreError, match=r"move it and audit\.head\.json away"):
+        audit.require_sound(tmp_path)
+
+
+def test_a_torn_line_is_no_reason_to_stop(tmp_path: Path) -> None:
+    written(tmp_path)
+    with (tmp_path / audit.NAME).open("ab") as file:
+        file.write(b'{"action":"ed')
+    verdict = audit.require_sound(tmp_path)
+    assert verdict.torn
+    assert verdict.problem is not None

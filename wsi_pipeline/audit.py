@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 import orjson
 
 from wsi_pipeline.errors import StoreError
-from wsi_pipeline.files import read_json, sha256_bytes, write_json
+from wsi_pipeline.files import read_json, sha256_bytes, write_bytes, write_json
 
 SCHEMA = 1
 START = "0" * 64
@@ -42,11 +42,15 @@ class AuditEntry:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What verifying found; `problem` names the first broken line and how it is broken, None when all is well."""
+    """What verifying found; `problem` names the first broken line and how it is broken, None when all is well.
+
+    `torn` says that the problem is only a last line that a stopped writer left half written: the next one mends it.
+    """
 
     lines: int
     head: str
     problem: str | None
+    torn: bool = False
 
 
 def append(root: Path, entries: Iterable[AuditEntry]) -> int:
@@ -65,9 +69,7 @@ def append(root: Path, entries: Iterable[AuditEntry]) -> int:
     path = root / NAME
     with _locked(path) as file:
         _set_torn_aside(path, file.fileno())
-        verdict = verify(root)
-        if verdict.problem is not None:
-            raise StoreError(f"{path}: {verdict.problem}; restore it from a backup, or move it away to begin anew")
+        verdict = require_sound(root)
         seq, head = verdict.lines, verdict.head
         lines = []
         for entry in wanted:
@@ -81,6 +83,57 @@ def append(root: Path, entries: Iterable[AuditEntry]) -> int:
         os.fsync(file.fileno())
         write_json(_head_path(root), {"schema": SCHEMA, "seq": seq, "hash": head})
     return len(wanted)
+
+
+def rewrite(root: Path, change: Callable[[dict[str, Any]], dict[str, Any]], entry: AuditEntry) -> int:
+    """Change what lines say, chain them anew, and append `entry` with the old head as its `before`.
+
+    For what has to be forgotten by law, and for nothing else: the last line tells that it was done, and a copy of the
+    old head kept elsewhere fits its `before`. Stopped half-way, the log is the old one or the new one.
+
+    Parameters
+    ----------
+    change
+        A line without its number, links and hash to what it shall be; the same keys.
+
+    Returns
+    -------
+    How many lines were changed.
+
+    Raises
+    ------
+    StoreError
+        The log is damaged: it stays as it is.
+    """
+    path = root / NAME
+    with _locked(path) as file:
+        _set_torn_aside(path, file.fileno())
+        old = require_sound(root)
+        lines, head, changed = [], START, 0
+        for number, line in enumerate(read(root), start=1):
+            body = {key: value for key, value in line.items() if key not in {"seq", "prev", "hash"}}
+            now = change(dict(body))
+            changed += now != body
+            body = {**now, "seq": number, "prev": head}
+            head = _hash(body)
+            lines.append({**body, "hash": head})
+        lines.append(_line(len(lines) + 1, head, replace(entry, before=old.head)))
+        new = {"schema": SCHEMA, "seq": len(lines), "hash": lines[-1]["hash"]}
+        write_json(_head_path(root), {"schema": SCHEMA, "seq": old.lines, "hash": old.head, "or": new})
+        write_bytes(path, b"".join(orjson.dumps(line, option=orjson.OPT_SORT_KEYS) + b"\n" for line in lines))
+        write_json(_head_path(root), new)
+    return changed
+
+
+def require_sound(root: Path) -> Verdict:
+    """Raise `StoreError` for a log to which nothing can be appended; to be asked before the work that it tells of."""
+    verdict = verify(root)
+    if verdict.problem is not None and not verdict.torn:
+        raise StoreError(
+            f"{root / NAME}: {verdict.problem}; restore it from a backup, or move it and {_head_path(root).name} away "
+            "to begin anew"
+        )
+    return verdict
 
 
 def read(root: Path) -> list[dict[str, Any]]:
@@ -109,13 +162,14 @@ def verify(root: Path) -> Verdict:
         hashes[number] = prev
     if stated is None and lines:
         return Verdict(len(lines), prev, f"{_head_path(root).name} is missing, so that lost lines cannot be told")
-    seq, head = stated or (0, START)
-    if seq > len(lines):
-        return Verdict(len(lines), prev, f"line {len(lines) + 1} to {seq} are missing: the end was cut off")
-    if hashes[seq] != head:
+    if not any(hashes.get(seq) == head for seq, head in stated or [(0, START)]):
+        seq = (stated or [(0, START)])[0][0]
+        if seq > len(lines):
+            return Verdict(len(lines), prev, f"line {len(lines) + 1} to {seq} are missing: the end was cut off")
         return Verdict(len(lines), prev, f"line {seq} is not the one that was written: the log was made anew")
     if rest:
-        return Verdict(len(lines), prev, f"line {len(lines) + 1} is torn: a writer was stopped; the next one mends it")
+        text = f"line {len(lines) + 1} is torn: a writer was stopped; the next one mends it"
+        return Verdict(len(lines), prev, text, torn=True)
     return Verdict(len(lines), prev, None)
 
 
@@ -162,9 +216,14 @@ def _problem(raw: bytes, number: int, prev: str) -> str | None:
 def _locked(path: Path) -> Iterator[Any]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield file
+        while True:
+            with path.open("ab+") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                # Rewritten while we waited: what was opened is no longer the log.
+                if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                    continue
+                yield file
+                return
     except StoreError:
         raise
     except OSError as error:
@@ -187,11 +246,18 @@ def _head_path(root: Path) -> Path:
     return root / "audit.head.json"
 
 
-def _stated_head(root: Path) -> tuple[int, str] | None:
+def _stated_head(root: Path) -> list[tuple[int, str]] | None:
+    """Number and hash of the last line; two of them while the log is being rewritten."""
     path = _head_path(root)
     if not path.exists():
         return None
     value = read_json(path)
-    if not isinstance(value, dict) or not isinstance(value.get("seq"), int):
+    found = []
+    while isinstance(value, dict):
+        if not isinstance(value.get("seq"), int):
+            break
+        found.append((value["seq"], str(value.get("hash"))))
+        value = value.get("or")
+    if not found:
         raise StoreError(f"{path} does not say where the log ends; restore it from a backup")
-    return value["seq"], str(value.get("hash"))
+    return found

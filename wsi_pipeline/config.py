@@ -54,12 +54,13 @@ class Cohort(Section):
 class Model(Section):
     """Which model, and how it runs.
 
-    `path` is a model folder (`card.json` + weights) or `baseline:stain-density`.
+    `path` is a model folder (`card.json` + weights, or WSInfer's), a function `package.module:factory`, or
+    `baseline:stain-density`.
     """
 
     path: str
     device: str = "auto"
-    runtime: Literal["auto", "torch", "openvino"] = "auto"
+    runtime: Literal["auto", "torch", "openvino", "onnxruntime"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     classes: tuple[str, ...] | None = Field(
         default=None, description="classes that the model must have, so that a wrong card is found before the run"
@@ -80,6 +81,31 @@ class Tissue(Section):
     pens: bool = True
 
 
+class ClusterSettings(Section):
+    """Workers that SLURM or Kubernetes starts (`--cluster`).
+
+    Each has `cores`, `memory` and `gpus`; there are `workers` of them, or, where `fewest` is given, as many as there is
+    work for. `queue`, `account`, `walltime` and `prologue` (lines of the job script before the worker starts) are
+    SLURM's, `image`, `namespace` and `volumes` (claim to path) Kubernetes'. `options` goes to dask-jobqueue's
+    SLURMCluster or dask-kubernetes' KubeCluster as it is.
+    """
+
+    kind: Literal["slurm", "kubernetes"] = "slurm"
+    workers: Annotated[int, Field(ge=1, le=10_000)] = 4
+    fewest: Annotated[int, Field(ge=0, le=10_000)] | None = None
+    cores: Annotated[int, Field(ge=1, le=512)] = 8
+    memory: Annotated[str, Field(pattern=r"^\d+(\.\d+)?\s?[KMGT]i?B?$")] = "16GB"
+    gpus: Annotated[int, Field(ge=0, le=1)] = 0
+    walltime: str = "08:00:00"
+    queue: str | None = None
+    account: str | None = None
+    prologue: tuple[str, ...] = ()
+    image: str = "ghcr.io/dask/dask:latest"
+    namespace: str | None = None
+    volumes: dict[str, str] = Field(default_factory=dict)
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
 class Inference(Section):
     """The engine. Only `mpp` can change a result; the rest is about speed and memory."""
 
@@ -87,6 +113,7 @@ class Inference(Section):
     block: Annotated[int, Field(ge=256, le=16_384, multiple_of=128)] = 2048
     window: Annotated[int, Field(ge=128, le=4096, multiple_of=128)] = 1024
     scheduler: str | None = None
+    cluster: ClusterSettings | None = None
     workers: Annotated[int, Field(ge=1, le=256)] | None = None
     retries: Annotated[int, Field(ge=0, le=10)] = 2
 
@@ -148,6 +175,9 @@ class Handout(Section):
     blind: bool = Field(default=False, description="masked image names in the projects; the plan holds the mapping")
     planted: Planted = Planted()
     guideline: str | None = Field(default=None, description="a file that is copied into each project")
+    keep_copies: Annotated[int, Field(ge=1)] = Field(
+        default=10, description="copies of each image's annotations that stay in history/, besides the first"
+    )
 
     @model_validator(mode="after")
     def _a_study_that_can_be(self) -> Handout:

@@ -144,6 +144,13 @@ def test_the_configurations_that_come_along_load(path: Path) -> None:
     assert config.output.is_absolute()
 
 
+@pytest.mark.parametrize("kind", ["slurm", "kubernetes"])
+def test_the_configuration_of_a_cluster_says_which(kind: str) -> None:
+    cluster = load_config(CONFIGS / f"{kind}.yaml").inference.cluster
+    assert cluster is not None
+    assert cluster.kind == kind
+
+
 def test_every_value_of_the_quickstart_is_the_default_it_is_said_to_be() -> None:
     config = load_config(CONFIGS / "quickstart.yaml")
     for section in ("tissue", "inference", "regions", "review"):

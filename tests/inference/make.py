@@ -20,7 +20,7 @@ from wsi_pipeline.inference.store import PredictionStore
 from wsi_pipeline.inference.work import BlockRun, run_blocks
 from wsi_pipeline.models import ClassSpec, ModelCard, Segmenter, load_card
 from wsi_pipeline.slides import Slide, TissueMask, open_slide, working_downsample
-from wsi_pipeline.tiling import Bounds, cell_side, working_size
+from wsi_pipeline.tiling import Bounds, working_size
 
 # Integers all the way: equal to the last bit however the slide is cut. The halo is 8 px at this resolution.
 BASELINE = "baseline:stain-density?mpp=0.5&radius_um=2"
@@ -84,14 +84,15 @@ def predict_here(
 ) -> SlideResult:
     """What the engine does, in this thread and without a cluster: runs of the given lengths, over and over."""
     card = load_card(model)
-    cell = cell_side(card.stride)
+    cell = card.cell
     spec = ModelSpec(model, device, "numpy" if model.startswith("baseline:") else runtime, "fp32", 1)
     session = uuid.uuid4().hex
     work = SlideWork.start(job, card, block=-(-block // cell) * cell, retries=0)
     lengths = cycled(runs)
+    window = card.window if card.fixed_window else window
     while work.waiting:
         blocks = work.take(next(lengths))
-        run = BlockRun(session, job.ref, work.store.path, job.downsample, spec, cell, window, blocks)
+        run = BlockRun(session, job.ref, work.store.path, job.downsample, spec, cell, window, blocks, job.stains)
         outcome = run_blocks(run)
         work.came_back()
         work.settle(outcome)
@@ -108,7 +109,7 @@ def whole_map(job: SlideJob, segmenter: Segmenter) -> tuple[NDArray[np.uint8], N
     """The map by definition: the whole slide in one window with its halo, and 0 outside of the tissue's cells."""
     card = segmenter.card
     factor = card.output_downsample
-    cell = cell_side(card.stride)
+    cell = card.cell
     width, height = (-(-side // card.stride) * card.stride for side in working_size(job.size, job.downsample))
     with open_slide(job.ref) as slide:
         image = slide.read(Bounds(0, 0, width, height).grown(card.halo), job.downsample)

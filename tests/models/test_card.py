@@ -81,7 +81,7 @@ def test_a_card_without_halo_says_that_it_must_be_measured() -> None:
         ({"trained_on": {"slide": []}}, "trained_on.slide: unknown key; did you mean `slides`?"),
         ({"mpp": 896}, "mpp: Input should be less than or equal to 20"),
         ({"mpp": float("nan")}, "mpp: Input should be a finite number"),
-        ({"architecture": "resnet"}, "architecture: Input should be 'unet' or 'stain-density'"),
+        ({"architecture": "resnet"}, "architecture: Input should be 'unet', 'stain-density'"),
         ({"std": [1, 0, 1]}, "std: must be above 0"),
         ({"weights": "../model.safetensors"}, "weights: must be the name of a file beside the card"),
         ({"sha256": "abc"}, "sha256: String should match pattern"),

@@ -8,8 +8,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.handout.made import files_below
+from tests.handout.made import brushed, files_below, objects_of, save
 from tests.privacy.conftest import RATER, START, collected, write_log
+from wsi_pipeline import audit
 from wsi_pipeline.config import Review
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.files import read_json
@@ -146,3 +147,33 @@ def test_the_days_of_logs_that_are_gone_are_still_known(run: RunDir, tmp_path: P
     collected(run)
     expire_events(run, REVIEW, 1, now=datetime.fromtimestamp(START / 1000, tz=UTC) + timedelta(days=9))
     assert kept_days(run) == {"s1": datetime.fromtimestamp(START / 1000, tz=UTC).date()}
+
+
+def test_the_log_of_what_was_done_forgets_too_and_says_so(run: RunDir) -> None:
+    save(run, [brushed(o) for o in objects_of(run)[:1]] + objects_of(run)[1:])
+    collected(run)
+    old = audit.verify(run.root)
+    assert {line["actor"] for line in audit.read(run.root)} == {"wsi-pipeline", RATER}
+    result = forget_rater(run, RATER, REVIEW)
+    lines = audit.read(run.root)
+    assert audit.verify(run.root).problem is None
+    assert len(lines) == old.lines + 1
+    assert (lines[-1]["action"], lines[-1]["before"]) == ("forgot_rater", old.head)
+    assert lines[-1]["facts"]["name"] == result.name
+    assert {line["actor"] for line in lines} == {"wsi-pipeline", result.name}
+    # The work goes on under the new name, and nothing is told a second time.
+    collected(run)
+    assert audit.read(run.root) == lines
+    forget_slide(run, "s1")
+    assert {line["image"] for line in audit.read(run.root)} == {"forgotten", "s2", ""}
+    assert "audit.jsonl" not in says(run, "s1")
+    assert audit.verify(run.root).problem is None
+
+
+def test_a_damaged_log_does_not_stop_forgetting_and_is_told_of(run: RunDir) -> None:
+    log = run.root / audit.NAME
+    log.write_bytes(log.read_bytes().replace(b'"s1"', b'"s7"', 1))
+    before = log.read_bytes()
+    result = forget_rater(run, RATER, REVIEW)
+    assert log.read_bytes() == before
+    assert any("no line says that this was done" in text for text in result.left)

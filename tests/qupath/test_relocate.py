@@ -71,7 +71,7 @@ def test_a_copy_comes_back_and_what_was_there_is_kept(tmp_path: Path) -> None:
     good = objects_of(run)
     save(run, good[:1])
     kept = history_of(root)
-    wanted = next(c for c in kept if c.entry_id == 1)
+    wanted = kept[-1]
     assert restore(root, wanted.id, dry_run=True)[0].copy == wanted
     assert len(objects_of(run)) == 1
     done = restore(root, wanted.id)

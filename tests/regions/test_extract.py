@@ -124,3 +124,15 @@ def test_holes_survive_and_specks_do_not() -> None:
     image[0, 80, 80] = 255
     (region,) = extract(array_map(image))
     assert len(shape(region).interiors) == 1
+
+
+@pytest.mark.parametrize(("downsample", "kept"), [(2.0, 0), (100.0, 1)])
+def test_one_patch_of_a_coarse_map_is_a_region(downsample: float, kept: int) -> None:
+    """Averaged over 2 x 2 pixels, as finer maps are, it would be lost."""
+    maps = np.zeros((20, 20), np.uint8)
+    maps[6, 8] = 255
+    settings = Regions(min_area_um2=0.1, min_hole_um2=0, simplify_um=0.0, contour_downsample=2)
+    found = extract(array_map(maps, downsample=downsample), settings=settings)
+    assert len(found) == kept
+    if kept:
+        assert shapely.contains_xy(shape(found[0]), 8.5 * downsample, 6.5 * downsample)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -18,5 +18,9 @@ Only = Annotated[
 Scheduler = Annotated[
     str | None,
     typer.Option("--scheduler", metavar="ADDRESS", help="A running dask scheduler, like tcp://node1:8786."),
+]
+ClusterKind = Annotated[
+    Literal["slurm", "kubernetes"] | None,
+    typer.Option("--cluster", help="Have this start workers, as `inference.cluster` says."),
 ]
 Workers = Annotated[int | None, typer.Option("--workers", min=1, metavar="N", help="Worker threads on this machine.")]

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from wsi_pipeline.cli.arguments import ConfigFile, Limit, Only, Scheduler, Workers
+from wsi_pipeline.cli.arguments import ClusterKind, ConfigFile, Limit, Only, Scheduler, Workers
 from wsi_pipeline.cli.console import log_to, print_table, say
 from wsi_pipeline.cli.exit_codes import OK, SOME_FAILED
 from wsi_pipeline.cli.progress import shown_progress
-from wsi_pipeline.config import Config, load_config
+from wsi_pipeline.config import ClusterSettings, Config, load_config
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only estimate hours and disk; writes nothing.")]
 
@@ -21,13 +21,14 @@ def predict(
     limit: Limit = None,
     slides: Only = None,
     scheduler: Scheduler = None,
+    cluster: ClusterKind = None,
     workers: Workers = None,
 ) -> int:
     """Run the model over the tissue of each slide and draw the regions.
 
     Goes on where an earlier call ended; slides that are done are left alone.
     """
-    code, _ = _predict(_with(load_config(config), scheduler, workers), limit, slides)
+    code, _ = _predict(_with(load_config(config), scheduler, cluster, workers), limit, slides)
     return code
 
 
@@ -36,13 +37,14 @@ def run(
     limit: Limit = None,
     slides: Only = None,
     scheduler: Scheduler = None,
+    cluster: ClusterKind = None,
     workers: Workers = None,
     dry_run: DryRun = False,
 ) -> int:
     """Predict, then hand out: from slides to a QuPath project in one command."""
     from wsi_pipeline.cli.handout import hand_out
 
-    settings = _with(load_config(config), scheduler, workers)
+    settings = _with(load_config(config), scheduler, cluster, workers)
     if dry_run:
         return _estimate(settings, limit, slides)
     code, done = _predict(settings, limit, slides)
@@ -51,9 +53,14 @@ def run(
     return max(code, hand_out(settings))
 
 
-def _with(config: Config, scheduler: str | None, workers: int | None) -> Config:
-    given = {key: value for key, value in (("scheduler", scheduler), ("workers", workers)) if value is not None}
-    return config.model_copy(update={"inference": config.inference.model_copy(update=given)})
+def _with(config: Config, scheduler: str | None, cluster: str | None, workers: int | None) -> Config:
+    """The configuration with what the command line says of where to run."""
+    given: dict[str, object] = {"scheduler": scheduler, "workers": workers}
+    if cluster is not None:
+        known = config.inference.cluster or ClusterSettings()
+        given["cluster"] = known.model_copy(update={"kind": cluster})
+    said = {key: value for key, value in given.items() if value is not None}
+    return config.model_copy(update={"inference": config.inference.model_copy(update=said)})
 
 
 def _predict(config: Config, limit: int | None, slides: list[str] | None) -> tuple[int, int]:

@@ -53,6 +53,31 @@ def diff(project: ProjectPath, other: OtherProject) -> int:
     return SOME_FAILED if lines else OK
 
 
+@app.command()
+def check(project: ProjectPath, as_json: AsJson = False) -> int:
+    """Say whether every image is sound: slide, size, pixel size, objects, losses, frame, shapes."""
+    from dataclasses import asdict
+
+    from wsi_pipeline.collect.check import check_project
+
+    checked = check_project(project)
+    if as_json:
+        images = [{**asdict(i), "findings": [f._asdict() for f in i.findings]} for i in checked.images]
+        run = None if checked.run is None else str(checked.run)
+        print_json({"project": str(checked.project), "run": run, "findings": checked.findings, "images": images})
+        return SOME_FAILED if checked.findings else OK
+    for image in checked.images:
+        for finding in image.findings:
+            say(f"{image.image}: {finding}")
+    unseen = sum(not image.slide_seen for image in checked.images)
+    if unseen:
+        say(f"{unseen} slides have addresses of another machine: run this there to look at them")
+    if checked.run is None:
+        say("it lies in no run: not compared with what was handed out")
+    say(f"{len(checked.images)} images, {checked.findings or 'no'} findings")
+    return SOME_FAILED if checked.findings else OK
+
+
 ImageName = Annotated[str | None, typer.Option("--image", metavar="NAME", help="Only this image.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")]
 

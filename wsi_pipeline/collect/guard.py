@@ -62,6 +62,10 @@ def loss(
     if project is not None and copies:
         folder = shlex.quote(str(project.parent))
         restore = f"run `wsi-pipeline project restore {folder} --at {copies[-1].id}`"
+        place = project.parent / "snapshots" / str(entry_id)
+        if any(p.stat().st_mtime > copies[-1].saved.timestamp() for p in place.glob("*.geojson")):
+            # Of QuPath's script: work that was never saved is only there.
+            restore += f" (newer regions lie in snapshots/{entry_id}/, to be imported in QuPath)"
     if _nothing_is_left(before, after) and not _was_meant(before, unexplained, state):
         return (
             f"all {len(before)} objects that were handed out are gone, as happens when QuPath opens a damaged file as "

@@ -11,6 +11,7 @@ import shapely
 
 from wsi_pipeline.audit import AuditEntry
 from wsi_pipeline.collect.changed import ChangedTile
+from wsi_pipeline.collect.conflicts import Work, work_of
 from wsi_pipeline.collect.doubt import tiles_of_image
 from wsi_pipeline.collect.guard import ImageLog, loss
 from wsi_pipeline.collect.matching import Change, match
@@ -40,6 +41,7 @@ class CollectedImage:
     facts: dict[str, Any]
     tiles: tuple[ChangedTile, ...] = ()
     changes: tuple[AuditEntry, ...] = ()
+    work: Work | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,10 @@ def collect_image(
         "time_source": None,
     }
     changes = changes_of(plan.batch, plan.rater, slide.slide_id, pairs)
-    return CollectedImage(plan, slide, image.entry_id, state, source, annotations, tuple(rows), facts, tiles, changes)
+    work = work_of(plan, slide, state, pairs)
+    return CollectedImage(
+        plan, slide, image.entry_id, state, source, annotations, tuple(rows), facts, tiles, changes, work
+    )
 
 
 def on_the_snapshots_grid(objects: Sequence[PathObject]) -> list[PathObject]:

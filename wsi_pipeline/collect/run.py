@@ -11,6 +11,7 @@ from typing import Any
 
 from wsi_pipeline import audit
 from wsi_pipeline.collect.changed import TYPES as CHANGED_TILES
+from wsi_pipeline.collect.conflicts import conflicts_of, in_words
 from wsi_pipeline.collect.doubt import doubt_figures
 from wsi_pipeline.collect.images import Alarm, CollectedImage, collect_image
 from wsi_pipeline.collect.kept import kept_times, with_times
@@ -29,7 +30,7 @@ from wsi_pipeline.measures import Session, not_measured, review_cost, saving
 from wsi_pipeline.objects import RGB
 from wsi_pipeline.qupath import open_project, write_geojson
 from wsi_pipeline.rundir import RunDir
-from wsi_pipeline.states import Source
+from wsi_pipeline.states import ImageState, Source
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +47,9 @@ class CollectResult:
         """One line for people."""
         totals = self.metrics["totals"]
         counts = ", ".join(f"{n} {change}" for change, n in totals["counts"].items() if n)
-        return f"{totals['reviewed']} of {totals['slides']} slides reviewed: {counts or 'no region'}"
+        text = f"{totals['reviewed']} of {totals['slides']} slides reviewed: {counts or 'no region'}"
+        conflicts = in_words(self.metrics["conflicts"])
+        return f"{text}; {conflicts}" if conflicts else text
 
 
 def collect(run: RunDir, review: Review, costs: Costs, *, calibration: dict[str, Any] | None = None) -> CollectResult:
@@ -60,11 +63,12 @@ def collect(run: RunDir, review: Review, costs: Costs, *, calibration: dict[str,
     Raises
     ------
     StoreError
-        Nothing was handed out yet, or `review/` cannot be written.
+        Nothing was handed out yet, `review/` cannot be written, or audit.jsonl is damaged: then nothing is written.
     """
     plans = read_plans(run)
     if not plans:
         raise StoreError(f"nothing was handed out in {run.root}; run `wsi-pipeline handout` first")
+    audit.require_sound(run.root)
     images: list[CollectedImage] = []
     alarms: list[Alarm] = []
     times: list[ImageTime] = []
@@ -133,7 +137,7 @@ def _with_corrected(
     except WsiError as error:
         return Alarm(item.slide.slide_id, f"its annotations cannot be kept: {error}")
     # On disk now; a thousand slides of them would not fit into memory.
-    return replace(item, annotations=())
+    return replace(item, annotations=(), work=item.work if item.slide.slide_id in shared else None)
 
 
 def _corrected(run: RunDir, item: CollectedImage, shared: Collection[str]) -> Path:
@@ -142,11 +146,14 @@ def _corrected(run: RunDir, item: CollectedImage, shared: Collection[str]) -> Pa
 
 
 def _chosen(images: Iterable[CollectedImage]) -> dict[str, CollectedImage]:
-    """By slide, the image that stands for it where one is asked for: reviewed, assisted, nothing planted, no repeat."""
+    """By slide, the image that stands for it where one is asked for.
 
-    def rank(image: CollectedImage) -> tuple[bool, bool, bool, bool]:
-        slide = image.slide
-        return image.state.is_reviewed, slide.arm == ASSISTED, slide.planted is None, not slide.repeat
+    Adjudicated, reviewed, assisted, nothing planted, no repeat, in this order; of equals the first batch by name.
+    """
+
+    def rank(image: CollectedImage) -> tuple[bool, bool, bool, bool, bool]:
+        slide, final = image.slide, image.state in {ImageState.ADJUDICATED, ImageState.LOCKED}
+        return final, image.state.is_reviewed, slide.arm == ASSISTED, slide.planted is None, not slide.repeat
 
     found: dict[str, CollectedImage] = {}
     for image in images:
@@ -208,6 +215,7 @@ def _metrics(
         ),
         "saving": saving(),
         "confidence": doubt_figures([tile for image in images for tile in image.tiles]),
+        "conflicts": conflicts_of(image.work for image in images if image.work is not None),
         "alarms": list(alarms),
         "flags": list(problems),
     }

@@ -20,7 +20,9 @@ from wsi_pipeline.handout.planted import PlantedObjects
 from wsi_pipeline.handout.settled import without_settled
 from wsi_pipeline.objects import RGB, PathObject
 from wsi_pipeline.qupath import Project, ProjectImage
+from wsi_pipeline.qupath.data_files import DataFiles
 from wsi_pipeline.qupath.frames import plan_replacement, untouched_uuids
+from wsi_pipeline.qupath.history import keep_now
 from wsi_pipeline.qupath.protocol import LevelLike
 from wsi_pipeline.rundir import RunDir
 from wsi_pipeline.slides import TissueMask
@@ -161,6 +163,9 @@ class Batch:
         known = {o.uuid for o in snapshot}
         snapshot += [o for o in change.new if o.uuid not in known]
         entry = self.record(self._entry(slide, there.uri, snapshot, previous=there))
+        if change.going or change.new:
+            # Whoever wrote it: what a new model replaces can be brought back.
+            keep_now(DataFiles(self.project.path.parent), image.entry_id, image.name)
         done = self.project.replace_run_objects(image, there.run_id, incoming, old)
         self._complete(entry, image)
         self.result.replaced += done.replaced

@@ -19,6 +19,8 @@ from wsi_pipeline.handout.plan import BATCH, Plan, plan_path, read_plan
 from wsi_pipeline.objects import RGB, Kind, PathClass
 from wsi_pipeline.qupath import Project, ProjectImage, create_project, open_project
 from wsi_pipeline.qupath.builders import slide_uri
+from wsi_pipeline.qupath.history import keep_first, tend
+from wsi_pipeline.qupath.lease import hold, refuse_while_open
 from wsi_pipeline.resources import resource
 from wsi_pipeline.rundir import RunDir
 from wsi_pipeline.states import (
@@ -82,13 +84,34 @@ def hand_out(
     Raises
     ------
     ProjectError
-        The project as a whole cannot be written or does not belong to this run.
+        The project as a whole cannot be written or does not belong to this run; somebody else works on it, or QuPath
+        has it open and there is something new to write.
+    StoreError
+        audit.jsonl is damaged: then nothing is written.
     """
     part = part or Part.alone(run, settings)
+    audit.require_sound(run.root)
     path = run.root / part.project
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with hold(path.parent):
+        return _written(run, settings, classes, slides, part, path)
+
+
+def _written(
+    run: RunDir,
+    settings: Handout,
+    classes: Sequence[PathClass],
+    slides: Sequence[HandoutSlide],
+    part: Part,
+    path: Path,
+) -> HandoutResult:
     plan = _plan(run, part)
     project = open_project(path, settings.backend) if path.exists() else create_project(path, settings.backend)
-    project.path_classes = _classes(project.path_classes, classes, settings)
+    wanted = _classes(project.path_classes, classes, settings)
+    if tuple(wanted) != project.path_classes or not all(_is_there(plan, slide) for slide in slides):
+        # QuPath would write over it at its next save. A handout that changes nothing may go on beside it.
+        refuse_while_open(path.parent, ours=True)
+    project.path_classes = wanted
     colors = {c.name: c.color for c in project.path_classes if c.color is not None}
     batch = Batch(run, plan, project, colors, HandoutResult(path, projects=[path]))
     for order, slide in enumerate(slides, start=1):
@@ -98,11 +121,28 @@ def hand_out(
             logger.error("%s: %s", slide.slide_id, error)
             batch.result.problems.append(f"{slide.slide_id}: {error}")
     project.save()
+    _keep_copies(project, batch.plan, settings.keep_copies)
     _companions(path.parent, batch.plan, part, batch.result.warnings)
     _note(run, batch.plan)
     batch.result.images = len(project.images())
     batch.result.warnings += too_many(batch.result.images)
     return batch.result
+
+
+def _is_there(plan: Plan, slide: HandoutSlide) -> bool:
+    """Whether exactly this was handed out of a slide already."""
+    known = plan.slide(slide.slide_id)
+    return known is not None and known.complete and known.key == slide.key
+
+
+def _keep_copies(project: Project, plan: Plan, keep: int) -> None:
+    """The first state of each image is kept for good; older copies go, as many as the configuration says stay."""
+    root = project.path.parent
+    names = {image.entry_id: image.name for image in project.images()}
+    for slide in plan.slides:
+        if slide.complete and slide.entry_id in names:
+            keep_first(root, slide.entry_id, names[slide.entry_id])
+    tend(project.path, keep)
 
 
 def _plan(run: RunDir, part: Part) -> Plan:

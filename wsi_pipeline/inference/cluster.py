@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from wsi_pipeline.config import ClusterSettings
 from wsi_pipeline.errors import ClusterError
 from wsi_pipeline.models.machine import available_cores
 
@@ -40,11 +41,14 @@ class Cluster:
     threads
         Model threads of a worker process; None: all cores. Where workers are there already, the fewest threads
         that one of them was started with: a site says in this way how many cores a worker has.
+    elsewhere
+        The workers may be on other machines: what is measured here says nothing of them.
     """
 
     client: Client
     in_process: bool
     threads: int | None
+    elsewhere: bool = False
 
     def slots(self, *, gpu: bool, parallel: bool) -> int:
         """How many tasks can be at work at once, 1 at least.
@@ -69,7 +73,7 @@ class Cluster:
 
 
 @contextmanager
-def connect(scheduler: str | None, workers: int | None) -> Iterator[Cluster]:
+def connect(scheduler: str | None, workers: int | None, launch: ClusterSettings | None = None) -> Iterator[Cluster]:
     """A cluster for the time of the block.
 
     Parameters
@@ -78,6 +82,8 @@ def connect(scheduler: str | None, workers: int | None) -> Iterator[Cluster]:
         Address of a dask scheduler that is there (`tcp://host:8786`); None for this machine.
     workers
         Worker processes to start on this machine, the cores shared among them; None: threads of this process.
+    launch
+        Workers to have started by SLURM or Kubernetes, where no `scheduler` is given.
 
     Raises
     ------
@@ -86,12 +92,40 @@ def connect(scheduler: str | None, workers: int | None) -> Iterator[Cluster]:
     """
     if scheduler is not None:
         with _existing(scheduler) as client:
-            workers_there = client.scheduler_info(n_workers=-1)["workers"].values()
-            yield Cluster(client, in_process=False, threads=min(int(w["nthreads"]) for w in workers_there))
+            yield _elsewhere(client)
+    elif launch is not None:
+        with _launched(launch) as client:
+            yield _elsewhere(client)
     else:
         with _local(workers) as client:
             threads = None if workers is None else max(1, available_cores() // workers)
             yield Cluster(client, in_process=workers is None, threads=threads)
+
+
+def _elsewhere(client: Client) -> Cluster:
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    return Cluster(client, in_process=False, threads=min(int(w["nthreads"]) for w in workers), elsewhere=True)
+
+
+@contextmanager
+def _launched(settings: ClusterSettings) -> Iterator[Client]:
+    import dask
+    from distributed import Client
+
+    from wsi_pipeline.inference.launch import launched
+
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        launched(settings) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        # Queues are long; the workers that come first begin.
+        while not client.scheduler_info(n_workers=-1)["workers"]:
+            try:
+                client.wait_for_workers(1, timeout=WORKERS_S)
+            except TimeoutError:
+                logger.info("%s: no worker has begun so far; waiting (interrupt to stop)", settings.kind)
+        yield client
 
 
 @contextmanager

@@ -9,19 +9,18 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-from wsi_pipeline.config import Config
+from wsi_pipeline.config import ClusterSettings, Config
 from wsi_pipeline.inference import registry
 from wsi_pipeline.inference.cluster import GPU, Cluster, connect
 from wsi_pipeline.inference.registry import ModelSpec
 from wsi_pipeline.inference.rounds import Means, OnProgress, Pace, Round
 from wsi_pipeline.inference.slide_work import SlideJob, SlideResult
 from wsi_pipeline.models import ModelCard, RuntimeChoice, choose_runtime, load_card
-from wsi_pipeline.tiling import cell_side
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +35,8 @@ class EngineSettings:
         Working px; a block is rounded up to whole cells of the model. Halos count to the window.
     scheduler
         Address of a dask scheduler that is there; None: this machine.
+    cluster
+        Workers that SLURM or Kubernetes starts for the time of the engine; goes before `workers`.
     workers
         Worker processes on this machine; None: threads of this process.
     retries
@@ -47,6 +48,7 @@ class EngineSettings:
     block: int = 2048
     window: int = 1024
     scheduler: str | None = None
+    cluster: ClusterSettings | None = None
     workers: int | None = None
     retries: int = 2
     device: str = "auto"
@@ -61,6 +63,7 @@ class EngineSettings:
             block=inference.block,
             window=inference.window,
             scheduler=inference.scheduler,
+            cluster=inference.cluster if inference.scheduler is None else None,
             workers=inference.workers,
             retries=inference.retries,
             device=model.device,
@@ -105,7 +108,7 @@ class Engine:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            self._cluster = stack.enter_context(connect(self.settings.scheduler, self.settings.workers))
+            self._cluster = stack.enter_context(self._connect())
             stack.callback(self._forget)
             self.runtime = self._choose_runtime()
             self._model = ModelSpec(
@@ -148,7 +151,7 @@ class Engine:
             cluster=self._cluster,
             card=self.card,
             model=self._model,
-            window=self.settings.window,
+            window=self.card.window if self.card.fixed_window else self.settings.window,
             block=self.block,
             retries=self.settings.retries,
         )
@@ -158,6 +161,10 @@ class Engine:
         finally:
             self._round.settle_down()
 
+    def _connect(self) -> AbstractContextManager[Cluster]:
+        settings = self.settings
+        return connect(settings.scheduler, settings.workers, settings.cluster)
+
     def _choose_runtime(self) -> RuntimeChoice:
         wish: dict[str, Any] = {
             "device": self.settings.device,
@@ -165,7 +172,7 @@ class Engine:
             "precision": self.settings.precision,
             "threads": self._cluster.threads,
         }
-        if self.settings.scheduler is None:
+        if not self._cluster.elsewhere:
             return choose_runtime(self.model_path, **wish)
         resources = {GPU: 1} if self._cluster.has_gpus and self.settings.device != "cpu" else None
         future = self._cluster.client.submit(choose_runtime, self.model_path, **wish, pure=False, resources=resources)
@@ -181,5 +188,5 @@ class Engine:
     @property
     def block(self) -> int:
         """Side of a block of a new store in working px."""
-        cell = cell_side(self.card.stride)
+        cell = self.card.cell
         return -(-self.settings.block // cell) * cell

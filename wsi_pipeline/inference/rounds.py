@@ -17,7 +17,6 @@ from wsi_pipeline.inference.registry import ModelSpec
 from wsi_pipeline.inference.slide_work import SlideJob, SlideResult, SlideWork, failed_result
 from wsi_pipeline.inference.work import BlockRun, BlockSpec, RunOutcome, run_blocks
 from wsi_pipeline.models import ModelCard
-from wsi_pipeline.tiling import cell_side
 
 if TYPE_CHECKING:
     from distributed import Future
@@ -179,9 +178,10 @@ class Round:
             store=work.store.path,
             downsample=work.job.downsample,
             model=means.model,
-            cell=cell_side(means.card.stride),
+            cell=means.card.cell,
             window=means.window,
             blocks=blocks,
+            stains=work.store.info.stains,
         )
         key = f"predict-blocks-{uuid.uuid4().hex}"
         future = self._client.submit(run_blocks, run, key=key, pure=False, resources=self._resources)

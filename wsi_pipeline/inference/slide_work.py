@@ -18,7 +18,7 @@ from wsi_pipeline.inference.blocks import cells_of, strip_order
 from wsi_pipeline.inference.store import BlockState, MapInfo, PredictionStore
 from wsi_pipeline.inference.work import BlockSpec, RunOutcome, Seconds
 from wsi_pipeline.models import ModelCard
-from wsi_pipeline.tiling import cell_side
+from wsi_pipeline.models.macenko import Stains
 
 Block = tuple[int, int]
 """Row and column."""
@@ -53,6 +53,8 @@ class SlideJob:
         Level-0 px to a pixel of the working level.
     tissue
         Outside of its cells nothing is read and the map is 0.
+    stains
+        Of the slide, for models whose card asks for them.
     """
 
     ref: SlideRef
@@ -61,6 +63,7 @@ class SlideJob:
     mpp: float
     downsample: float
     tissue: Tissue
+    stains: Stains | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,6 +117,7 @@ def map_info(job: SlideJob, card: ModelCard, block: int, cells: NDArray[np.bool_
         temperature=card.temperature,
         block=block // card.output_downsample,
         tissue=digest[:16],
+        stains=job.stains if card.preprocessing == "macenko" else None,
     )
 
 
@@ -156,7 +160,7 @@ class SlideWork:
         StoreError
             See `PredictionStore.open_or_create`.
         """
-        cell = cell_side(card.stride)
+        cell = card.cell
         cells = np.asarray(job.tissue.cells(cell, job.downsample, job.size), bool)
         store = PredictionStore.open_or_create(job.store, map_info(job, card, block, cells))
         per_block = store.block * card.output_downsample // cell

@@ -25,6 +25,7 @@ from zarr.storage import FsspecStore, LocalStore
 
 from wsi_pipeline.errors import StoreError
 from wsi_pipeline.files import remove_partials
+from wsi_pipeline.models.macenko import Stains
 from wsi_pipeline.objects import RGB
 from wsi_pipeline.tiling import BlockGrid, Bounds, working_size
 
@@ -62,6 +63,8 @@ class MapInfo:
         Side of a block in map pixels.
     tissue
         Hex digest of the cells that were to be computed; outside of them the map is 0.
+    stains
+        What the model was told of the slide's stains; None where it does not ask.
     """
 
     slide_id: str
@@ -73,6 +76,7 @@ class MapInfo:
     temperature: float
     block: int
     tissue: str
+    stains: Stains | None = None
 
     @property
     def grid(self) -> BlockGrid:
@@ -91,6 +95,7 @@ class MapInfo:
             "temperature": self.temperature,
             "block": self.block,
             "tissue": self.tissue,
+            **({} if self.stains is None else {"stains": self.stains.to_json()}),
         }
 
     @classmethod
@@ -107,11 +112,12 @@ class MapInfo:
             temperature=float(raw["temperature"]),
             block=int(raw["block"]),
             tissue=str(raw["tissue"]),
+            stains=None if raw.get("stains") is None else Stains.from_json(raw["stains"]),
         )
 
     def differences(self, other: MapInfo) -> list[str]:
         """In words, what makes maps of the two incomparable. Blocks do not: they change no pixel."""
-        names = ("slide_id", "size", "mpp", "downsample", "classes", "model_id", "temperature", "tissue")
+        names = ("slide_id", "size", "mpp", "downsample", "classes", "model_id", "temperature", "tissue", "stains")
         return [
             f"{name} {getattr(self, name)} is not {getattr(other, name)}"
             for name in names

@@ -19,6 +19,8 @@ from wsi_pipeline.inference import registry
 from wsi_pipeline.inference.blocks import Region, batches, plan_block
 from wsi_pipeline.inference.registry import LoadedModel, ModelSpec
 from wsi_pipeline.inference.store import BlockState, PredictionStore
+from wsi_pipeline.models.macenko import Stains
+from wsi_pipeline.models.net_segmenter import stained
 from wsi_pipeline.models.segmenter import InsideSegmenter, Maps, inside
 from wsi_pipeline.slides import Slide
 from wsi_pipeline.tiling import Bounds
@@ -55,6 +57,8 @@ class BlockRun:
         Level-0 px to a pixel of the working level.
     cell, window
         In working px; `window` with its halo.
+    stains
+        Of the slide, where the model needs them.
     """
 
     session: str
@@ -65,6 +69,7 @@ class BlockRun:
     cell: int
     window: int
     blocks: tuple[BlockSpec, ...]
+    stains: Stains | None = None
 
 
 @dataclass(slots=True)
@@ -150,7 +155,7 @@ class _Worker:
     ) -> None:
         self._run = run
         self._slide = slide
-        self._segmenter = model.segmenter
+        self._segmenter = stained(model.segmenter, run.stains)
         self._turn = model.turn
         self._store = store
         self._seconds = seconds
@@ -191,8 +196,9 @@ class _Worker:
 
     def _read(self, block: BlockSpec) -> _Pixels:
         grid = self._store.grid
-        stride = self._segmenter.card.stride
-        edge = tuple(-(-side * self._factor // stride) * stride for side in (grid.width, grid.height))
+        card = self._segmenter.card
+        step = card.cell if card.fixed_window else card.stride
+        edge = tuple(-(-side * self._factor // step) * step for side in (grid.width, grid.height))
         with _clocked(self._seconds, "read"):
             pixels = _Pixels(
                 plan_block(

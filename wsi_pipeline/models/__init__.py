@@ -2,7 +2,7 @@
 
 from wsi_pipeline.models.card import ClassSpec, ModelCard, Provenance
 from wsi_pipeline.models.halo import measure_halo
-from wsi_pipeline.models.load import choose_runtime, load_card, load_segmenter
+from wsi_pipeline.models.load import choose_runtime, is_named, load_card, load_segmenter
 from wsi_pipeline.models.runtime import Measurement, RuntimeChoice, Way
 from wsi_pipeline.models.segmenter import Maps, Segmenter
 
@@ -16,6 +16,7 @@ __all__ = [
     "Segmenter",
     "Way",
     "choose_runtime",
+    "is_named",
     "load_card",
     "load_segmenter",
     "measure_halo",

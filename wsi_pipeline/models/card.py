@@ -12,6 +12,7 @@ from wsi_pipeline.errors import ModelError, StoreError
 from wsi_pipeline.files import read_json
 from wsi_pipeline.models.appearance import Appearance
 from wsi_pipeline.objects import RGB
+from wsi_pipeline.tiling import cell_side
 
 SCHEMA = 1
 CARD_NAME = "card.json"
@@ -73,6 +74,13 @@ class ModelCard(_Part):
         Windows must begin at multiples of it, and have sides that are multiples of it.
     output_downsample
         Input pixels to one pixel of the map.
+    fixed_window
+        The map depends on everything in the window (normalisation over it, attention): the model always sees
+        squares of `window`, `halo` of them on each side thrown away, on one grid over the slide.
+    preprocessing
+        "macenko": the net sees haematoxylin, eosin and optical density, scaled per slide; see `stains`. Else colours.
+    output
+        What the network gives: "logits" or "probabilities". The bundled network gives logits.
     classes
         In the order of the output channels. `background` only with softmax, and once at most.
     mean, std
@@ -87,13 +95,16 @@ class ModelCard(_Part):
 
     schema_version: int = Field(default=SCHEMA, alias="schema", ge=1)
     name: Annotated[str, Field(min_length=1, max_length=200)]
-    architecture: Literal["unet", "stain-density"]
+    architecture: Literal["unet", "stain-density", "torchscript", "exported", "onnx", "wsinfer", "python"]
     architecture_args: dict[str, Any] = Field(default_factory=dict)
     mpp: Annotated[float, Field(ge=0.05, le=20)]
     window: Annotated[int, Field(ge=8, le=8192)] = 512
     stated_halo: int | None = Field(default=None, alias="halo", ge=0, le=4096)
     stride: Annotated[int, Field(ge=1, le=1024)] = 1
     output_downsample: Annotated[int, Field(ge=1, le=1024)] = 1
+    fixed_window: bool = False
+    preprocessing: Literal["none", "macenko"] = "none"
+    output: Literal["logits", "probabilities"] = "logits"
     activation: Literal["softmax", "sigmoid"] = "softmax"
     classes: tuple[ClassSpec, ...]
     mean: Triple = (0.0, 0.0, 0.0)
@@ -139,7 +150,14 @@ class ModelCard(_Part):
                 raise ValueError(f"{key.removeprefix('stated_')}: must be a multiple of stride {self.stride}")
         if self.stride % self.output_downsample:
             raise ValueError("stride: must be a multiple of output_downsample")
+        if self.fixed_window and (self.stated_halo is None or self.window <= 2 * self.stated_halo):
+            raise ValueError("fixed_window: needs a `halo`, of less than half the window")
         return self
+
+    @property
+    def cell(self) -> int:
+        """Side of the squares that windows are made of, in input pixels; see `wsi_pipeline.tiling.cell_side`."""
+        return self.window - 2 * self.halo if self.fixed_window else cell_side(self.stride)
 
     @property
     def halo(self) -> int:
@@ -171,8 +189,9 @@ class ModelCard(_Part):
     def dump(self) -> dict[str, Any]:
         """The card as JSON values, keys as in `card.json`."""
         value = self.model_dump(mode="json", by_alias=True)
-        # Cards without it stay what they were, and so do the ids of runs.
-        return value if self.appearance is not None else {k: v for k, v in value.items() if k != "appearance"}
+        # Cards without them stay what they were, and so do the ids of runs.
+        later = {"appearance": None, "fixed_window": False, "preprocessing": "none", "output": "logits"}
+        return {key: found for key, found in value.items() if key not in later or found != later[key]}
 
 
 def card_path(path: Path) -> Path:

@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-
 from wsi_pipeline.errors import ModelError, StoreError
-from wsi_pipeline.files import read_json, sha256_file, write_json
-from wsi_pipeline.models.card import WEIGHTS_NAME, ModelCard, card_path, read_card
+from wsi_pipeline.files import read_json, write_json
+from wsi_pipeline.models.card import CARD_NAME, ModelCard, read_card
+from wsi_pipeline.models.entry_point import entry_card, is_entry_point, load_entry
 from wsi_pipeline.models.halo import measure_halo
 from wsi_pipeline.models.machine import available_cores, cache_dir
-from wsi_pipeline.models.runtime import RuntimeChoice, Way, choose
+from wsi_pipeline.models.onnx_runtime import load_onnx, onnx_ways
+from wsi_pipeline.models.runtime import RuntimeChoice, Way, choose, resolve_device, ways
 from wsi_pipeline.models.segmenter import Segmenter
 from wsi_pipeline.models.stain import StainDensity, parse_baseline
+from wsi_pipeline.models.weights import PICKLED, check_file, files_beside, refuse_pickle, sha256_of
+from wsi_pipeline.models.wsinfer import CONFIG_NAME, is_wsinfer, wsinfer_card
 
 _log = logging.getLogger(__name__)
 
+KNOWN = (
+    f"a folder with {CARD_NAME} and the weights that it names (safetensors, TorchScript, torch.export, ONNX), "
+    f"a model folder of WSInfer ({CONFIG_NAME}), a function `package.module:factory`, or `baseline:stain-density`"
+)
+_WEIGHTS = {".safetensors", ".onnx", ".pt2", *PICKLED}
+
+
+def is_named(path: str) -> bool:
+    """Whether a model's path is a name (a baseline, a function), and so is the same from every folder."""
+    return path.startswith("baseline:") or is_entry_point(path)
+
 
 def load_card(path: str | Path) -> ModelCard:
-    """The card of a model folder, of a `card.json`, or of `baseline:stain-density`.
+    """The card of a model: of a folder, a `card.json`, weights beside one, a WSInfer folder, or a name (`is_named`).
 
     A halo that the card does not state is measured on the model, once: the result is kept per weights.
 
@@ -31,18 +46,55 @@ def load_card(path: str | Path) -> ModelCard:
     """
     if str(path).startswith("baseline:"):
         return parse_baseline(str(path))
-    file = Path(path)
-    _refuse_bare_weights(file)
-    card = read_card(file)
-    return card if card.stated_halo is not None else _with_measured_halo(card, file)
+    card = entry_card(str(path)) if is_entry_point(str(path)) else _card_at(Path(path))
+    return card if card.stated_halo is not None else _with_measured_halo(card, str(path))
 
 
-def _with_measured_halo(card: ModelCard, path: Path) -> ModelCard:
-    weights = checked_weights(card, path)
+def _card_at(path: Path) -> ModelCard:
+    folder = _folder(path)
+    if path.suffix in _WEIGHTS and not path.is_dir():
+        return _card_beside(path)
+    if path.suffix == ".json" and path.name != CONFIG_NAME:
+        return read_card(path)
+    if path.name != CONFIG_NAME and (folder / CARD_NAME).is_file():
+        return read_card(folder)
+    if is_wsinfer(folder):
+        return wsinfer_card(folder)
+    missing = "" if folder.is_dir() else ", nor such a folder"
+    raise ModelError(f"model {path}: there is no {CARD_NAME}{missing}; a model is {KNOWN}")
+
+
+def _card_beside(weights: Path) -> ModelCard:
+    """The card of the weights that were named themselves."""
+    if not weights.with_name(CARD_NAME).is_file():
+        if weights.suffix in PICKLED and not is_wsinfer(weights.parent):
+            refuse_pickle(weights)
+        if is_wsinfer(weights.parent):
+            return wsinfer_card(weights.parent)
+        raise ModelError(f"{weights}: weights without a card; a model is {KNOWN}")
+    card = read_card(weights.parent)
+    if card.weights != weights.name:
+        refuse_pickle(weights)
+        raise ModelError(
+            f"{weights}: the {CARD_NAME} beside it is of {card.weights or 'no file'}; give the right folder"
+        )
+    if card.architecture == "unet":
+        refuse_pickle(weights)
+    return card
+
+
+def _folder(path: Path) -> Path:
+    is_file = path.suffix == ".json" or (path.suffix in _WEIGHTS and not path.is_dir())
+    return path.parent if is_file else path
+
+
+def _with_measured_halo(card: ModelCard, path: str) -> ModelCard:
+    if card.architecture != "python":
+        checked_weights(card, Path(path))
     kept = cache_dir() / "halo" / f"{card.sha256}.json"
     halo = _kept_halo(kept)
     if halo is None:
-        halo = measure_halo(_open(card, weights, Way("torch", "cpu", "fp32"), available_cores()))
+        halo = measure_halo(_open(card, path, _ways(card, "cpu")[0], available_cores()))
         _log.info("model %s: the card states no halo; measured %d px", card.name, halo)
         try:
             write_json(kept, {"halo": halo})
@@ -56,6 +108,21 @@ def _kept_halo(path: Path) -> int | None:
         return int(read_json(path)["halo"]) if path.is_file() else None
     except (StoreError, KeyError, TypeError, ValueError):
         return None
+
+
+def _ways(card: ModelCard, device: str, runtime: str = "auto", precision: str = "auto") -> Sequence[Way]:
+    """What can be tried for a model on a resolved device; the first one is what the others must agree with."""
+    if card.architecture == "unet":
+        return ways(device, runtime, precision)
+    if card.architecture == "onnx":
+        return onnx_ways(device, runtime, precision)
+    if card.architecture == "python":
+        return (Way("python", device, "own"),)
+    if runtime not in ("auto", "torch"):
+        raise ModelError(f"model {card.name}: {card.architecture} runs with torch only, not with {runtime}")
+    if card.preprocessing != "none":
+        return (Way("torch", device, "fp32"),)
+    return ways(device, "torch", precision)
 
 
 def choose_runtime(
@@ -91,12 +158,27 @@ def choose_runtime(
     card = load_card(path)
     if card.architecture == "stain-density":
         return RuntimeChoice("numpy", "cpu", "integer", 1, f"{card.name}: computed by numpy")
-    weights = checked_weights(card, Path(path))
+    if card.architecture == "python":
+        way = _ways(card, resolve_device(device))[0]
+        cores = threads or available_cores()
+        return RuntimeChoice(
+            way.runtime, way.device, way.precision, cores, f"{card.name}: computed by its own function"
+        )
+    checked_weights(card, Path(path))
 
     def open_way(way: Way, threads: int) -> Segmenter:
-        return _open(card, weights, way, threads)
+        return _open(card, str(path), way, threads)
 
-    return choose(card, open_way, device=device, runtime=runtime, precision=precision, threads=threads, refresh=refresh)
+    return choose(
+        card,
+        open_way,
+        device=device,
+        runtime=runtime,
+        precision=precision,
+        threads=threads,
+        refresh=refresh,
+        find_ways=partial(_ways, card),
+    )
 
 
 def load_segmenter(
@@ -115,67 +197,54 @@ def load_segmenter(
     if card.architecture == "stain-density":
         return StainDensity(card)
     choice = choose_runtime(path, device=device, runtime=runtime, precision=precision, threads=threads)
-    weights = checked_weights(card, Path(path))
     way = Way(choice.runtime, choice.device, choice.precision)
-    return _open(card, weights, way, choice.threads)
+    return _open(card, str(path), way, choice.threads)
 
 
-def _open(card: ModelCard, weights: Path, way: Way, threads: int) -> Segmenter:
+def _open(card: ModelCard, path: str, way: Way, threads: int) -> Segmenter:
+    cpu_threads = threads if way.device == "cpu" else None
+    if card.architecture == "python":
+        return load_entry(path, card, way.device, cpu_threads)
+    weights = checked_weights(card, Path(path))
+    if card.architecture == "onnx":
+        return load_onnx(card, weights, way, threads)
     if way.runtime == "openvino":
         from wsi_pipeline.models.openvino_runtime import load_openvino
 
         return load_openvino(card, weights, precision=way.precision, threads=threads)
-    from wsi_pipeline.models.torch_runtime import load_torch
+    if card.architecture == "unet":
+        from wsi_pipeline.models.torch_runtime import load_torch
 
-    cpu_threads = threads if way.device == "cpu" else None
-    return load_torch(card, weights, device=way.device, precision=way.precision, threads=cpu_threads)
+        return load_torch(card, weights, device=way.device, precision=way.precision, threads=cpu_threads)
+    from wsi_pipeline.models.torch_nets import open_net
+
+    return open_net(card, weights, device=way.device, precision=way.precision, threads=cpu_threads)
 
 
 def checked_weights(card: ModelCard, path: Path) -> Path:
-    """The weights file that belongs to the card at `path`, after its hash and its shapes were checked.
+    """The weights file that belongs to the card at `path`, after its hash and its format were checked.
 
     Raises
     ------
     ModelError
-        No file, not safetensors, another SHA-256, another network, or another number of classes.
+        No file, another SHA-256, another format or network, a pickle, or another number of classes.
     """
-    if card.weights is None or card.sha256 is None:
+    if card.weights is None:
         raise ModelError(f"model {path}: the card names no `weights` with their `sha256`")
-    weights = card_path(path).with_name(card.weights)
-    _refuse_bare_weights(weights)
+    weights = _folder(path) / card.weights
+    if card.architecture == "unet":
+        refuse_pickle(weights)
     if not weights.is_file():
         raise ModelError(f"model {path}: there is no {weights.name} beside the card; copy the whole folder")
-    found = sha256_file(weights)
+    found = sha256_of(weights, files_beside(card, weights))
+    if card.sha256 is None:
+        raise ModelError(
+            f'model {path}: the card names no `weights` with their `sha256`; if you trust it, add "sha256": "{found}"'
+        )
     if found != card.sha256:
         raise ModelError(
             f"model {path}: {weights.name} has the SHA-256 {found[:12]}…, the card says {card.sha256[:12]}…; "
             "the file is damaged or of another model: copy both anew"
         )
-    _check_head(card, weights)
+    check_file(card, weights)
     return weights
-
-
-def _check_head(card: ModelCard, weights: Path) -> None:
-    try:
-        with safe_open(weights, framework="np") as file:
-            shape = file.get_slice("head.weight").get_shape()
-    except SafetensorError as error:
-        raise ModelError(f"{weights}: these are not the weights of the bundled U-Net ({error})") from None
-    if shape[0] != len(card.classes):
-        names = ", ".join(spec.name for spec in card.classes)
-        raise ModelError(
-            f"{weights}: the network has {shape[0]} outputs, the card {len(card.classes)} classes ({names})"
-        )
-    channels = card.architecture_args.get("channels", shape[1])
-    if channels != shape[1]:
-        raise ModelError(f"{weights}: the network is {shape[1]} channels wide, the card says {channels}")
-
-
-def _refuse_bare_weights(path: Path) -> None:
-    if path.suffix in {".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt"}:
-        raise ModelError(
-            f"{path}: pickled weights are not loaded, since reading them can run code; read them with "
-            f"`wsi_pipeline.models.unet.read_unet` (tensors only) and write a folder with `save_model`"
-        )
-    if path.suffix == ".safetensors" and path.name != WEIGHTS_NAME and not path.with_name("card.json").is_file():
-        raise ModelError(f"{path}: weights without a card; give a folder with card.json and {WEIGHTS_NAME}")

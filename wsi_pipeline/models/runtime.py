@@ -155,12 +155,23 @@ def _fast(precision: str) -> bool:
 
 
 def choose(
-    card: ModelCard, open_way: Opener, *, device: str, runtime: str, precision: str, threads: int | None, refresh: bool
+    card: ModelCard,
+    open_way: Opener,
+    *,
+    device: str,
+    runtime: str,
+    precision: str,
+    threads: int | None,
+    refresh: bool,
+    find_ways: Callable[[str, str, str], Sequence[Way]] = ways,
 ) -> RuntimeChoice:
-    """The fastest way of `ways` whose map agrees with torch in fp32; see `load.choose_runtime`."""
+    """The fastest way of `find_ways` whose map agrees with torch in fp32; see `load.choose_runtime`.
+
+    ONNX models run without torch: what their first way gives is the reference.
+    """
     device = resolve_device(device)
     threads = threads or available_cores()
-    candidates = ways(device, runtime, precision)
+    candidates = find_ways(device, runtime, precision)
     if len(candidates) == 1:
         only = candidates[0]
         asked = "as asked" if "auto" not in (runtime, precision) else "the only way to run here"
@@ -178,7 +189,7 @@ def choose(
 
 
 def _choice_file(card: ModelCard, candidates: Sequence[Way], threads: int) -> Path:
-    versions = [installed(name) for name in ("torch", "openvino", "wsi-pipeline")]
+    versions = [installed(name) for name in ("torch", "openvino", "onnxruntime", "wsi-pipeline")]
     key = [cpu_name(), available_cores(), threads, card.model_id, card.sha256, card.temperature, versions]
     text = json.dumps([*key, [asdict(way) for way in candidates]], sort_keys=True)
     return cache_dir() / "runtime" / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
@@ -196,7 +207,8 @@ def _read_choice(path: Path) -> RuntimeChoice | None:
 
 def _measure_all(card: ModelCard, candidates: Sequence[Way], open_way: Opener, threads: int) -> list[Measurement]:
     images = probe(card)
-    reference = open_way(Way("torch", "cpu", "fp32"), threads).predict(images).probability
+    first = candidates[0].runtime if card.architecture == "onnx" else "torch"
+    reference = open_way(Way(first, "cpu", "fp32"), threads).predict(images).probability
     found = []
     for way in candidates:
         try:

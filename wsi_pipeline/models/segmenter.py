@@ -36,7 +36,7 @@ class Segmenter(Protocol):
 
     @property
     def runtime(self) -> str:
-        """What computes: "torch", "openvino" or "numpy"."""
+        """What computes: "torch", "openvino", "onnxruntime", "numpy", or "python" for a function of the user's."""
         ...
 
     def predict(self, images: NDArray[np.uint8]) -> Maps:

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from wsi_pipeline import audit
 from wsi_pipeline.config import Review
 from wsi_pipeline.errors import ConfigError, StoreError
 from wsi_pipeline.files import atomic, read_json, write_bytes, write_json
@@ -30,6 +31,8 @@ from wsi_pipeline.states import MARKER, META_RATER
 logger = logging.getLogger(__name__)
 
 RECORD = "forgotten.json"
+# What the log calls a slide that was forgotten.
+FORGOTTEN = "forgotten"
 SCHEMA_VERSION = 1
 
 
@@ -160,13 +163,23 @@ def _change_json(run: RunDir, path: Path, result: Forgotten, change: Callable[[A
 
 
 def _rater_as(value: Any, rater: str, name: str) -> Any:
-    """The value with the rater's name replaced wherever it stands under the key `rater`."""
-    if isinstance(value, dict):
-        return {
-            key: name if key == "rater" and item == rater else _rater_as(item, rater, name)
-            for key, item in value.items()
-        }
-    return [_rater_as(item, rater, name) for item in value] if isinstance(value, list) else value
+    """The value with the rater's name replaced wherever it stands under the key `rater`, as a text or as a key."""
+    if isinstance(value, list):
+        return [_rater_as(item, rater, name) for item in value]
+    if not isinstance(value, dict):
+        return value
+    found = {}
+    for key, item in value.items():
+        changed = _rater_as(item, rater, name)
+        if key == "rater" and item == rater:
+            changed = name
+        elif key == "log" and isinstance(item, str) and item.startswith(f"{rater}-"):
+            # An event log is named `<rater>-<time>.jsonl`.
+            changed = name + item.removeprefix(rater)
+        elif key == "rater" and isinstance(changed, dict):
+            changed = {name if k == rater else k: v for k, v in changed.items()}
+        found[key] = changed
+    return found
 
 
 def _without_key(value: dict[str, Any], slide_id: str) -> dict[str, Any]:
@@ -194,6 +207,7 @@ def _change_project(run: RunDir, path: Path, result: Forgotten, rater: str, name
 
 def _finish(run: RunDir, result: Forgotten, word: str, kind: str) -> None:
     """What still says the name, and a record of what was done that does not."""
+    _change_log(run, result, word, kind)
     if result.dry_run:
         return
     for finding in scan(run.root, Known((("name", word),)), ignore=set(KINDS) - {"name"}):
@@ -205,6 +219,31 @@ def _finish(run: RunDir, result: Forgotten, word: str, kind: str) -> None:
     entry = {"kind": kind, "name": result.name if kind == "rater" else None, "changes": len(result.done)}
     write_json(path, {"schema": SCHEMA_VERSION, "forgotten": [*before, entry]})
     logger.info("forgot a %s: %d changes, %d places left", kind, len(result.done), len(result.left))
+
+
+def _change_log(run: RunDir, result: Forgotten, word: str, kind: str) -> None:
+    """audit.jsonl without the word, chained anew; its last line says that this was done, and not to whom."""
+    if not (run.root / audit.NAME).exists():
+        return
+    name = result.name if kind == "rater" else FORGOTTEN
+    result.done.append(f"rename the {kind} in {audit.NAME}, and say there that it was done")
+    if result.dry_run:
+        return
+    facts = {"name": name, "changes": len(result.done)}
+    entry = audit.AuditEntry("wsi-pipeline", f"forgot_{kind}", "", facts=facts)
+
+    def change(line: dict[str, Any]) -> dict[str, Any]:
+        if kind == "slide":
+            return {**line, "image": name} if line["image"] == word else line
+        actor = name if line["actor"] == word else line["actor"]
+        return {**line, "actor": actor, "facts": _rater_as(line["facts"], word, name)}
+
+    try:
+        audit.rewrite(run.root, change, entry)
+    except StoreError as error:
+        # Forgetting does not wait until somebody has mended the log.
+        result.done.pop()
+        result.left.append(f"{audit.NAME}: may name the {kind}, and no line says that this was done: {error}")
 
 
 def _told(run: RunDir, path: Path) -> str:

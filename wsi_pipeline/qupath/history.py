@@ -1,7 +1,8 @@
 """Copies of data.qpdata with their history, beside QuPath's own folder `data/`, and how to get one back.
 
 A copy is `history/<entry>-<hash>.qpdata`, with the time at which the file was saved; the same content is kept once.
-Its twin `.geojson` holds the objects in QuPath's own frame, so that QuPath can import them when all else fails.
+`history/first.json` names the state in which each image was handed out first. A copy's twin `.geojson` holds the
+objects in QuPath's own frame, so that QuPath can import them when all else fails.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from wsi_pipeline.errors import ProjectError, QuPathFormatError
-from wsi_pipeline.files import sha256_bytes, sha256_file, write_bytes
+from wsi_pipeline.errors import ProjectError, QuPathFormatError, StoreError
+from wsi_pipeline.files import read_json, sha256_bytes, sha256_file, write_bytes, write_json
 from wsi_pipeline.qupath.data_files import HISTORY, DataFiles
 from wsi_pipeline.qupath.geojson import write_geojson
 from wsi_pipeline.qupath.lease import hold, refuse_while_open
 from wsi_pipeline.qupath.native.qpdata import read_qpdata
 from wsi_pipeline.qupath.project_file import project_path, read_project_file
+
+_FIRST = "first.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +127,69 @@ def keep_now(files: DataFiles, entry_id: int, image: str) -> None:
         write_bytes(copy, data)
         os.utime(copy, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     write_twin(copy)
+
+
+def keep_first(root: Path, entry_id: int, image: str) -> bool:
+    """Copy an image as this package has written it, once, as the state in which it was handed out first.
+
+    Returns
+    -------
+    Whether it was copied: not where that was done before, nor where QuPath has saved since.
+    """
+    first = first_of(root)
+    if entry_id in first:
+        return False
+    files = DataFiles(root)
+    data = files.read(entry_id, image)
+    if data is None or not files.is_ours(entry_id):
+        return False
+    keep_now(files, entry_id, image)
+    known = {**first, entry_id: f"{entry_id}-{sha256_bytes(data)[:16]}"}
+    write_json(root / HISTORY / _FIRST, {"schema": 1, "copies": {str(key): known[key] for key in sorted(known)}})
+    return True
+
+
+def first_of(root: Path) -> dict[int, str]:
+    """By entry, the id of the copy of the state that was handed out first."""
+    path = root / HISTORY / _FIRST
+    if not path.is_file():
+        return {}
+    value = read_json(path)
+    try:
+        return {int(entry): str(copy) for entry, copy in value["copies"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise StoreError(f"{path} is damaged: {error}; restore it from a backup, or delete it") from error
+
+
+def tend(path: Path, keep: int) -> list[Copy]:
+    """Give every copy its twin, and let old copies go: of each image the newest `keep` stay, and the first one.
+
+    Parameters
+    ----------
+    keep
+        At least 1. What was handed out first is never removed; where that is not known, the oldest copy is not.
+
+    Returns
+    -------
+    The copies that were removed.
+    """
+    root = project_path(path).parent
+    first = first_of(root)
+    of_entry: dict[int, list[Copy]] = {}
+    for copy in history_of(path):
+        of_entry.setdefault(copy.entry_id, []).append(copy)
+    removed = []
+    for entry_id, copies in of_entry.items():
+        pinned = first.get(entry_id, copies[0].id)
+        stay = {copy.id for copy in copies[-max(1, keep) :]} | {pinned}
+        for copy in copies:
+            if copy.id in stay:
+                write_twin(copy.path)
+                continue
+            copy.path.unlink(missing_ok=True)
+            copy.path.with_suffix(".geojson").unlink(missing_ok=True)
+            removed.append(copy)
+    return removed
 
 
 def write_twin(copy: Path) -> None:

@@ -12,6 +12,9 @@ from wsi_pipeline.regions.contours import ProbabilityMap, class_polygons, level_
 from wsi_pipeline.regions.measurements import measure_all
 from wsi_pipeline.regions.shapes import ShapeRules, tidy
 
+COARSE_UM = 8.0
+"""Map pixels of this side, in µm, are contoured one by one."""
+
 
 def extract_regions(
     source: ProbabilityMap,
@@ -37,7 +40,8 @@ def extract_regions(
     Annotations in level-0 px, by class and then from top to bottom. Their uuids depend on run, slide, class
     and geometry alone. Areas in µm², probabilities and entropy from 0 to 1.
     """
-    factor = settings.contour_downsample
+    # The map of a classifier of patches is coarse as it is.
+    factor = settings.contour_downsample if source.downsample * mpp < COARSE_UM else 1
     level = level_of(settings.threshold)
     rules = ShapeRules.of(settings, mpp)
     found: list[PathObject] = []

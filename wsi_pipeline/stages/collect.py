@@ -9,7 +9,7 @@ from wsi_pipeline.collect import CollectResult, collect
 from wsi_pipeline.config import Config
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.learning.calibrate import read_calibration
-from wsi_pipeline.models import load_card
+from wsi_pipeline.models import is_named, load_card
 from wsi_pipeline.privacy import expire_events
 from wsi_pipeline.rundir import RunDir
 from wsi_pipeline.stages.lock import exclusive
@@ -29,7 +29,7 @@ def collect_run(config: Config) -> CollectResult:
 def calibration_of(config: Config) -> dict[str, Any] | None:
     """What lies beside the configured model's card about its calibration; None without."""
     path = model_path_of(config)
-    if path.startswith("baseline:"):
+    if is_named(path):
         return None
     try:
         # Corrections can be collected where the model is not.

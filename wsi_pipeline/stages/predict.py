@@ -16,7 +16,7 @@ from wsi_pipeline.config import Config
 from wsi_pipeline.errors import ConfigError, SlideError, StoreError
 from wsi_pipeline.files import remove_partials
 from wsi_pipeline.inference import Engine, EngineSettings, SlideJob, SlideResult
-from wsi_pipeline.models import ModelCard, RuntimeChoice, load_card
+from wsi_pipeline.models import ModelCard, RuntimeChoice, is_named, load_card
 from wsi_pipeline.progress import LogProgress, Progress
 from wsi_pipeline.rundir import RunDir
 from wsi_pipeline.stages.lock import exclusive
@@ -93,9 +93,9 @@ def predict_cohort(
 
 
 def model_path_of(config: Config) -> str:
-    """The model's path, absolute unless it names a built-in one."""
+    """The model's path, absolute unless it names a built-in one or a function."""
     path = config.model.path
-    return path if path.startswith("baseline:") else str(config.resolve(path))
+    return path if is_named(path) else str(config.resolve(path))
 
 
 def check_classes(config: Config, card: ModelCard) -> None:

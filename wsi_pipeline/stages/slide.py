@@ -23,6 +23,7 @@ from wsi_pipeline.files import read_json, write_bytes, write_json
 from wsi_pipeline.inference import BlockState, PredictionStore, SlideJob
 from wsi_pipeline.inference.slide_work import map_info
 from wsi_pipeline.models import ModelCard
+from wsi_pipeline.models.macenko import Stains
 from wsi_pipeline.objects import PathObject
 from wsi_pipeline.qupath.geojson import write_geojson
 from wsi_pipeline.raster import fill
@@ -32,9 +33,10 @@ from wsi_pipeline.regions.tiles import RECIPE as TILES_RECIPE
 from wsi_pipeline.rundir import SlideDir
 from wsi_pipeline.slides import TissueMask, find_tissue, open_slide, working_downsample
 from wsi_pipeline.slides.overview import write_overview
+from wsi_pipeline.stages.stains import stains_of
 from wsi_pipeline.stages.state import digest
 from wsi_pipeline.stages.strange import strange_tiles
-from wsi_pipeline.tiling import Bounds, cell_side
+from wsi_pipeline.tiling import Bounds
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +66,7 @@ class PreparedSlide:
     downsample: float
     tissue: TissueMask
     key: str
+    stains: Stains | None = None
 
     def job(self, folder: SlideDir) -> SlideJob:
         """What the engine is asked for."""
@@ -74,6 +77,7 @@ class PreparedSlide:
             mpp=self.mpp,
             downsample=self.downsample,
             tissue=self.tissue,
+            stains=self.stains,
         )
 
 
@@ -100,6 +104,7 @@ def prepare_slide(ref: SlideRef, config: Config, card: ModelCard, run_id: str, f
             downsample=working_downsample(slide, mpp),
             tissue=tissue,
             key=slide_key(run_id, ref.slide_id, slide.size, slide.mpp),
+            stains=stains_of(slide, tissue) if card.preprocessing == "macenko" else None,
         )
     tissue.save(folder.tissue)
     _write_jpeg(folder, thumbnail)
@@ -280,7 +285,7 @@ def forget_other_maps(folder: SlideDir, prepared: PreparedSlide, card: ModelCard
         return
     try:
         info = PredictionStore.open(folder.prediction).info
-        cells = prepared.tissue.cells(cell_side(card.stride), prepared.downsample, prepared.size)
+        cells = prepared.tissue.cells(card.cell, prepared.downsample, prepared.size)
         wanted = map_info(prepared.job(folder), card, info.block * card.output_downsample, cells)
         same = not info.differences(wanted)
     except StoreError:

@@ -53,6 +53,13 @@ def test_arbitrary_hierarchies_survive_writing_reading_and_writing(data: QpData)
     assert write_qpdata(back) == raw
 
 
+def test_half_a_surrogate_pair_in_the_server_is_written_and_read() -> None:
+    data = QpData(objects=[annotation(1)], server_json={"server": {"": "\ud800"}})
+    back = read_qpdata(write_qpdata(data)).server_json
+    assert back is not None
+    assert back["server"] == {"": "\ud800"}
+
+
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(qpdatas(30))
 def test_the_quick_reader_and_the_general_parser_agree(data: QpData) -> None:

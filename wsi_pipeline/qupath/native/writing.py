@@ -112,7 +112,9 @@ def _write_hierarchy(java: JavaWriter, data: QpData, header: str) -> None:
     tree = Tree(data.objects, kept.objects.duplicates)
     items = [data.objects[index] for index in tree.order]
     regions = _Regions(items, kept.objects)
-    root = data.root_uuid or str(uuid.uuid5(_NO_ROOT, header))
+    # Java's strings may hold half of a surrogate pair, which has no UTF-8.
+    name = header.encode("utf-8", "backslashreplace").decode()
+    root = data.root_uuid or str(uuid.uuid5(_NO_ROOT, name))
     check_uuids([root, *[item.uuid for item in items]])
     writer.root(kept.root._replace(uuid=root), tree.roots)
     above: list[int] = []

@@ -1,0 +1,173 @@
+"""Workers that SLURM or Kubernetes starts: what they are asked for, and a batch system on the path that runs jobs here.
+
+There is no SLURM here. Its two commands are stood in for by scripts that start and end the very job script that
+dask-jobqueue wrote, so that everything but the queue is the real thing.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.inference.make import BASELINE, make_job, make_slide, tree
+from wsi_pipeline.config import ClusterSettings
+from wsi_pipeline.errors import ClusterError
+from wsi_pipeline.inference import Engine, EngineSettings
+from wsi_pipeline.inference.launch import kubernetes_spec, order, slurm_options
+
+pytest.importorskip("dask_jobqueue")
+
+SBATCH = """#!/bin/bash
+cp "${@: -1}" "$JOBS/$$.sh"
+setsid bash "$JOBS/$$.sh" >"$JOBS/$$.log" 2>&1 &
+echo $! >>"$JOBS/started"
+echo "Submitted batch job $!"
+"""
+SCANCEL = """#!/bin/bash
+for job in "$@"; do kill -TERM -- "-$job" && echo "$job" >>"$JOBS/cancelled"; done
+"""
+
+
+@pytest.fixture
+def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """`sbatch` and `scancel` on the path; the folder says which jobs they started and ended."""
+    commands, jobs = tmp_path / "bin", tmp_path / "jobs"
+    commands.mkdir()
+    jobs.mkdir()
+    for name, text in (("sbatch", SBATCH), ("scancel", SCANCEL)):
+        (commands / name).write_text(text)
+        (commands / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{commands}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("JOBS", str(jobs))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    return jobs
+
+
+def job_script(settings: ClusterSettings) -> str:
+    from dask_jobqueue.slurm import SLURMJob
+
+    options = slurm_options(settings)
+    del options["scheduler_options"]
+    job: Any = SLURMJob
+    return str(job("tcp://127.0.0.1:1", name="w", **options).job_script())
+
+
+def test_a_job_asks_for_what_the_configuration_says() -> None:
+    settings = ClusterSettings(
+        workers=20,
+        cores=12,
+        memory="48GB",
+        gpus=1,
+        walltime="02:30:00",
+        queue="long",
+        account="lab",
+        prologue=("module load python", "source /site/env"),
+        options={"job_extra_directives": ["--exclude=node7"], "worker_extra_args": ["--lifetime", "2h"]},
+    )
+    lines = job_script(settings).splitlines()
+    for wanted in ("-p long", "-A lab", "-t 02:30:00", "--cpus-per-task=12", "--gres=gpu:1", "--exclude=node7"):
+        assert f"#SBATCH {wanted}" in lines
+    assert any(line.startswith("#SBATCH --mem=4") for line in lines)
+    assert lines.index("module load python") < lines.index("source /site/env") < len(lines) - 1
+    command = lines[-1]
+    assert "--nthreads 12" in command
+    assert "--resources GPU=1" in command
+    assert "--dashboard-address 127.0.0.1:0" in command
+    assert "--lifetime 2h" in command
+
+
+def test_a_job_without_gpu_does_not_speak_of_one() -> None:
+    assert "gpu" not in job_script(ClusterSettings()).lower()
+
+
+def test_a_number_of_workers_is_fixed_or_follows_the_work() -> None:
+    class Told:
+        def __init__(self) -> None:
+            self.calls: list[object] = []
+
+        def scale(self, n: int) -> None:
+            self.calls.append(n)
+
+        def adapt(self, *, minimum: int, maximum: int) -> None:
+            self.calls.append((minimum, maximum))
+
+    told = Told()
+    order(told, ClusterSettings(workers=7))
+    order(told, ClusterSettings(workers=7, fewest=0))
+    assert told.calls == [7, (0, 7)]
+
+
+def test_a_pod_asks_for_what_the_configuration_says() -> None:
+    pytest.importorskip("dask_kubernetes")
+    settings = ClusterSettings(
+        kind="kubernetes",
+        workers=5,
+        cores=6,
+        memory="24GB",
+        gpus=1,
+        image="registry/wsi:1",
+        volumes={"slides-claim": "/slides", "run-claim": "/run"},
+    )
+    spec = kubernetes_spec(settings)
+    assert spec["kind"] == "DaskCluster"
+    worker = spec["spec"]["worker"]
+    assert worker["replicas"] == 5
+    (container,) = worker["spec"]["containers"]
+    assert container["image"] == "registry/wsi:1"
+    assert container["resources"]["limits"] == {"cpu": "6", "memory": "24G", "nvidia.com/gpu": "1"}
+    assert container["resources"]["requests"] == {"cpu": "6", "memory": "24G"}
+    command = " ".join(container.get("command", []) + container["args"])
+    assert "--nthreads 6" in command
+    assert "--resources GPU=1" in command
+    mounted = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    claims = {v["name"]: v["persistentVolumeClaim"]["claimName"] for v in worker["spec"]["volumes"]}
+    assert {path: claims[name] for path, name in mounted.items()} == {"/slides": "slides-claim", "/run": "run-claim"}
+
+
+def test_a_machine_without_the_batch_system_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    settings = EngineSettings(cluster=ClusterSettings(workers=1, cores=1, memory="1GB"))
+    with (
+        pytest.raises(ClusterError, match=r"no workers from SLURM .is `sbatch` on the path"),
+        Engine(BASELINE, settings),
+    ):
+        pass
+
+
+def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "dask_jobqueue.slurm", None)
+    with (
+        pytest.raises(ClusterError, match=r"pip install 'wsi-pipeline\[slurm\]'"),
+        Engine(BASELINE, EngineSettings(cluster=ClusterSettings())),
+    ):
+        pass
+
+
+@pytest.mark.slow
+def test_jobs_give_the_bytes_of_one_process_and_are_ended(queue: Path, tmp_path: Path) -> None:
+    ref = make_slide(tmp_path / "slide.tif", 1800, 1500)
+    settings = {"block": 256, "window": 384}
+    with Engine(BASELINE, EngineSettings(**settings)) as engine:  # type: ignore[arg-type]
+        assert next(engine.predict([make_job(ref, tmp_path / "alone")])).complete
+    jobs = ClusterSettings(
+        workers=2,
+        cores=1,
+        memory="1GB",
+        options={"scheduler_options": {"host": "127.0.0.1"}, "log_directory": str(queue)},
+    )
+    with Engine(BASELINE, EngineSettings(cluster=jobs, **settings)) as engine:  # type: ignore[arg-type]
+        assert next(engine.predict([make_job(ref, tmp_path / "jobs.zarr")])).complete
+    assert tree(tmp_path / "jobs.zarr") == tree(tmp_path / "alone")
+    started = [int(word) for word in (queue / "started").read_text().split()]
+    assert len(started) == 2
+    deadline = time.monotonic() + 60
+    while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in started):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

@@ -1,0 +1,76 @@
+"""Factories as a user writes them; named by tests as `tests.models.entries:redness`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_pipeline.models import Maps, ModelCard
+from wsi_pipeline.models.segmenter import binary_uncertainty
+
+
+class Redness:
+    """Where red is above a limit."""
+
+    def __init__(self, card: ModelCard, limit: int) -> None:
+        self.card, self.limit = card, limit
+
+    def predict(self, images: NDArray[np.uint8]) -> Maps:
+        p = np.where(images[..., 0] > self.limit, 240, 10).astype(np.uint8)[:, None]
+        return Maps(p, binary_uncertainty(p))
+
+
+def card(**changes: Any) -> ModelCard:
+    return ModelCard.model_validate(
+        {
+            "name": "redness",
+            "architecture": "python",
+            "architecture_args": {"version": "1"},
+            "mpp": 0.5,
+            "window": 128,
+            "halo": 0,
+            "activation": "sigmoid",
+            "classes": [{"name": "Red", "color": (200, 0, 0)}],
+            **changes,
+        }
+    )
+
+
+def redness(limit: str = "128") -> Redness:
+    return Redness(card(architecture_args={"version": "1", "limit": limit}), int(limit))
+
+
+class Blurred(Redness):
+    """Looks 3 px to each side."""
+
+    def predict(self, images: NDArray[np.uint8]) -> Maps:
+        wide = np.pad(images[..., 0], ((0, 0), (3, 3), (3, 3)), mode="edge")
+        p = np.lib.stride_tricks.sliding_window_view(wide, (7, 7), axis=(1, 2)).max((3, 4))[:, None].astype(np.uint8)
+        return Maps(p, binary_uncertainty(p))
+
+
+def without_halo() -> Blurred:
+    return Blurred(card(name="blurred", halo=None), 0)
+
+
+def without_version() -> Redness:
+    return Redness(card(architecture_args={}), 1)
+
+
+def something_else() -> str:
+    return "no model"
+
+
+def failing() -> Redness:
+    raise RuntimeError("no licence found")
+
+
+class Floats(Redness):
+    def predict(self, images: NDArray[np.uint8]) -> Any:
+        return images[..., 0] / 255, images[..., 0]
+
+
+def floats() -> Floats:
+    return Floats(card(), 1)

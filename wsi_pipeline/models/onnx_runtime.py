@@ -1,0 +1,156 @@
+"""ONNX models: through ONNX Runtime, or through OpenVINO, which reads them too. Neither is loaded before it is used."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from wsi_pipeline.errors import ModelError
+from wsi_pipeline.models.card import ModelCard
+from wsi_pipeline.models.machine import available_cores, installed
+from wsi_pipeline.models.net_segmenter import Floats, Net, NetSegmenter
+from wsi_pipeline.models.runtime import Way
+from wsi_pipeline.models.shapes import check_given, check_sides, trial_side
+
+_log = logging.getLogger(__name__)
+
+PRECISIONS: Final = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+MISSING: Final = (
+    "ONNX models need ONNX Runtime or OpenVINO: `pip install 'wsi-pipeline[onnx]'` or `pip install "
+    "'wsi-pipeline[openvino]'`"
+)
+
+
+def onnx_ways(device: str, runtime: str, precision: str) -> tuple[Way, ...]:
+    """What can be tried for an ONNX model on a resolved device; the first one is what the others must agree with.
+
+    Raises
+    ------
+    ModelError
+        Nothing fits the wish; says what is missing.
+    """
+    if runtime not in ("auto", "onnxruntime", "openvino"):
+        raise ModelError(f"runtime {runtime} does not run ONNX models; known here: auto, onnxruntime, openvino")
+    if precision not in ("auto", "fp32"):
+        raise ModelError(f"an ONNX model runs in the precision that it was written in, not in {precision}")
+    cuda = device != "cpu"
+    found = []
+    if runtime in ("auto", "onnxruntime") and installed("onnxruntime") is not None:
+        if not cuda or "CUDAExecutionProvider" in _providers():
+            found.append(Way("onnxruntime", device, "fp32"))
+        else:
+            _log.warning("this ONNX Runtime has no CUDA; install onnxruntime-gpu to run ONNX models on %s", device)
+            found.append(Way("onnxruntime", "cpu", "fp32"))
+    if runtime in ("auto", "openvino") and installed("openvino") is not None and not (cuda and found):
+        found.append(Way("openvino", "cpu", "fp32"))
+    if not found:
+        names = {"onnxruntime": "onnx", "openvino": "openvino"}
+        raise ModelError(
+            MISSING
+            if runtime == "auto"
+            else f"runtime {runtime} is not installed; `pip install 'wsi-pipeline[{names[runtime]}]'`"
+        )
+    return tuple(found)
+
+
+def load_onnx(card: ModelCard, weights: Path, way: Way, threads: int | None) -> NetSegmenter:
+    """The model of `weights` with the runtime of `way`.
+
+    Raises
+    ------
+    ModelError
+        The file does not load, or takes something else than images.
+    """
+    opened = (
+        _openvino(card, weights, threads) if way.runtime == "openvino" else _onnxruntime(card, weights, way, threads)
+    )
+    side = trial_side(card)
+    check_given(card, weights, opened(np.zeros((1, 3, side, side), np.float32)).shape, side)
+    return NetSegmenter(card, opened, runtime=way.runtime, device=way.device, precision=way.precision)
+
+
+def _providers() -> list[str]:
+    import onnxruntime
+
+    return list(onnxruntime.get_available_providers())
+
+
+def _onnxruntime(card: ModelCard, weights: Path, way: Way, threads: int | None) -> Net:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or available_cores()
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Threads that spin between windows take the cores of the reader.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    providers: list[Any] = ["CPUExecutionProvider"]
+    if way.device != "cpu":
+        number = int(way.device.partition(":")[2] or 0)
+        providers.insert(0, ("CUDAExecutionProvider", {"device_id": number}))
+    try:
+        session = onnxruntime.InferenceSession(str(weights), options, providers=providers)
+    except Exception as error:
+        raise _refused(weights, "ONNX Runtime", error) from error
+    inputs = session.get_inputs()
+    if len(inputs) != 1 or inputs[0].type != "tensor(float)":
+        what = ", ".join(f"{i.name} {i.type}" for i in inputs)
+        raise ModelError(f"{weights}: the model must take one float tensor (N, 3, H, W), not {what}")
+    name, shape = inputs[0].name, inputs[0].shape
+    one_by_one = check_sides(card, weights, [side if isinstance(side, int) else None for side in shape])
+    output = session.get_outputs()[0].name
+
+    def run(x: Floats) -> Floats:
+        try:
+            return np.asarray(session.run([output], {name: x})[0], np.float32)
+        except Exception as error:
+            raise _refused(weights, "ONNX Runtime", error) from error
+
+    return _singly(run) if one_by_one else run
+
+
+def _openvino(card: ModelCard, weights: Path, threads: int | None) -> Net:
+    import openvino
+
+    try:
+        model = openvino.Core().read_model(weights)
+    except RuntimeError as error:
+        raise _refused(weights, "OpenVINO", error) from error
+    if len(model.inputs) != 1 or model.inputs[0].get_element_type() != openvino.Type.f32:
+        raise ModelError(f"{weights}: the model must take one float tensor (N, 3, H, W)")
+    sides = [side.get_length() if side.is_static else None for side in model.inputs[0].get_partial_shape()]
+    one_by_one = check_sides(card, weights, sides)
+    settings = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": threads or available_cores(),
+        "INFERENCE_PRECISION_HINT": PRECISIONS["fp32"],
+        "ENABLE_CPU_PINNING": False,
+    }
+    try:
+        request = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
+    except RuntimeError as error:
+        raise _refused(weights, "OpenVINO", error) from error
+    turn = threading.Lock()
+
+    def run(x: Floats) -> Floats:
+        with turn:
+            # The output is copied: the next call overwrites it.
+            return np.array(next(iter(request.infer([x], share_inputs=True).values())), np.float32)
+
+    return _singly(run) if one_by_one else run
+
+
+def _singly(run: Net) -> Net:
+    def one_by_one(x: Floats) -> Floats:
+        return np.concatenate([run(x[i : i + 1]) for i in range(len(x))])
+
+    return one_by_one
+
+
+def _refused(weights: Path, runtime: str, error: Exception) -> ModelError:
+    return ModelError(f"{weights}: {runtime} cannot use it ({' '.join(str(error).split())[:200]})")
