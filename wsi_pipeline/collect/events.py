@@ -52,7 +52,8 @@ def _read_log(path: Path, project: str, problems: list[str]) -> list[Session]:
     source = Source.SIMULATED if header.get("source") == Source.SIMULATED else Source.MEASURED
     rater = str(header.get("rater") or "unknown")
     parts = _between_jumps(path, events, problems)
-    return [Session(project, rater, tuple(part), source, path.name) for part in parts]
+    host = str(header.get("host") or "")
+    return [Session(project, rater, tuple(part), source, path.name, host) for part in parts]
 
 
 def _each_once(path: Path, events: list[Event], problems: list[str]) -> list[Event]:

@@ -16,8 +16,10 @@ from wsi_pipeline.collect.doubt import doubt_figures
 from wsi_pipeline.collect.images import Alarm, CollectedImage, collect_image
 from wsi_pipeline.collect.kept import kept_times, with_times
 from wsi_pipeline.collect.matching import Change
+from wsi_pipeline.collect.other_times import best, other_times
 from wsi_pipeline.collect.savings import saving_figures, with_ledger
 from wsi_pipeline.collect.tables import SCHEMA_VERSION, aggregated, pooled, write_corrections, write_table
+from wsi_pipeline.collect.time_figures import BatchLogs, time_figures
 from wsi_pipeline.collect.times import ImageTime, logs_of, times_of, write_times
 from wsi_pipeline.collect.trail import what_is_new
 from wsi_pipeline.config import Costs, Review
@@ -25,7 +27,7 @@ from wsi_pipeline.errors import StoreError, WsiError
 from wsi_pipeline.files import write_bytes, write_json
 from wsi_pipeline.handout import Plan, read_plans
 from wsi_pipeline.handout.plan import ASSISTED
-from wsi_pipeline.measures import Session, not_measured, review_cost, rule_text
+from wsi_pipeline.measures import Session, not_measured, review_cost
 from wsi_pipeline.objects import RGB
 from wsi_pipeline.qupath import open_project, write_geojson
 from wsi_pipeline.rundir import RunDir
@@ -71,12 +73,15 @@ def collect(run: RunDir, review: Review, costs: Costs, *, calibration: dict[str,
     images: list[CollectedImage] = []
     alarms: list[Alarm] = []
     times: list[ImageTime] = []
+    others: list[ImageTime] = []
+    logs: list[BatchLogs] = []
     problems: list[str] = []
     colors: dict[str, RGB] = {}
     given = Counter(slide.slide_id for plan in plans for slide in plan.slides)
     shared = frozenset(slide_id for slide_id, times_given in given.items() if times_given > 1)
     for plan in plans:
         sessions, odd = logs_of(run, plan)
+        logs.append(BatchLogs(plan, sessions))
         problems += odd
         for item in _collect_batch(run, plan, review, sessions, colors):
             kept = _with_corrected(run, item, colors, shared)
@@ -84,10 +89,13 @@ def collect(run: RunDir, review: Review, costs: Costs, *, calibration: dict[str,
         batch_times, batch_problems = times_of(sessions, plan, review)
         times += batch_times
         problems += batch_problems
-    times = with_times(times, kept_times(run))
+        batch_others, batch_problems = other_times(run, plan, review)
+        others += batch_others
+        problems += batch_problems
+    times = best(with_times(times, kept_times(run)), others)
     for alarm in alarms:
         logger.error("%s", alarm)
-    metrics = _metrics(run, review, costs, plans, images, times, [str(a) for a in alarms], problems)
+    metrics = _metrics(run, review, costs, plans, images, times, logs, [str(a) for a in alarms], problems)
     metrics["calibration"] = calibration or not_measured("no calibration.json of this model lies beside its card")
     for slide_id, image in _chosen(images).items():
         if slide_id in shared:
@@ -163,6 +171,7 @@ def _metrics(
     plans: Sequence[Plan],
     images: Sequence[CollectedImage],
     times: Sequence[ImageTime],
+    logs: Sequence[BatchLogs],
     alarms: Sequence[str],
     problems: Sequence[str],
 ) -> dict[str, Any]:
@@ -198,7 +207,7 @@ def _metrics(
             "rater": _groups(reviewed, lambda image: image.plan.rater),
             "batch": _groups(reviewed, lambda image: image.plan.batch),
         },
-        "time": _time(timed, reviewed, review),
+        "time": time_figures(times, images, logs, review),
         "cost": with_ledger(
             review_cost(
                 costs,
@@ -255,20 +264,3 @@ def _groups(images: Sequence[CollectedImage], key: Callable[[CollectedImage], st
             c: aggregated(image.facts["classes"][c] for image in own if c in image.facts["classes"]) for c in classes
         }
     return found
-
-
-def _time(times: Sequence[ImageTime], reviewed: Sequence[CollectedImage], review: Review) -> dict[str, Any]:
-    if not times:
-        return not_measured("no event log of a reviewed slide was found")
-    with_time = {(time.batch, time.rater, time.slide_id) for time in times}
-    return {
-        "source": times[0].source if len({t.source for t in times}) == 1 else str(Source.SIMULATED),
-        "time_source": times[0].time_source,
-        "rule": rule_text(review.idle_s),
-        "active_s": sum(time.active_s for time in times),
-        "active_s_cap60": sum(time.active_s_cap60 for time in times),
-        "active_s_cap100": sum(time.active_s_cap100 for time in times),
-        "active_s_cap300": sum(time.active_s_cap300 for time in times),
-        "slides": len(with_time),
-        "coverage": len(with_time) / len(reviewed),
-    }

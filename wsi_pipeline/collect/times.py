@@ -11,8 +11,10 @@ import pyarrow as pa
 from wsi_pipeline.collect.events import read_logs
 from wsi_pipeline.collect.tables import write_table
 from wsi_pipeline.config import Review
-from wsi_pipeline.handout import Plan
+from wsi_pipeline.handout import HandedOutSlide, Plan
 from wsi_pipeline.measures import OTHER_CUTOFFS_S, Session, active_times, rule_text
+from wsi_pipeline.measures.time import TimeSource
+from wsi_pipeline.measures.time_rules import views
 from wsi_pipeline.rundir import RunDir
 from wsi_pipeline.states import EVENTS, Source
 
@@ -33,7 +35,7 @@ class ImageTime:
     active_s_cap100: float
     active_s_cap300: float
     visits: int
-    cap_s: float
+    cap_s: float | None
     time_source: str
     source: str
     rule: str
@@ -54,35 +56,82 @@ def times_of(sessions: Sequence[Session], plan: Plan, review: Review) -> tuple[l
         f"events/{log}: was written by {rater}, not by {plan.rater}; its time is left out"
         for log, rater in sorted({(s.log, s.rater) for s in sessions if s.rater != plan.rater})
     ]
-    times = active_times(own, review.idle_s)
-    beside = {cut: active_times(own, cut) for cut in OTHER_CUTOFFS_S}
+    return rows_of(own, plan, review), problems
+
+
+def rows_of(sessions: Sequence[Session], plan: Plan, review: Review) -> list[ImageTime]:
+    """Times of a batch's slides from sessions of one kind of source, by slide."""
+    times = active_times(sessions, review.idle_s)
+    beside = {cut: active_times(sessions, cut) for cut in OTHER_CUTOFFS_S}
     slides = {str(slide.entry_id): slide for slide in plan.slides}
+    said = next((session.time_source for session in sessions), TimeSource.EVENTS)
     rows = []
     for key, time in times.items():
         if key.image not in slides:
             continue
         source = Source.SIMULATED if Source.SIMULATED in time.sources else Source.MEASURED
-        rows.append(
-            ImageTime(
-                slide_id=slides[key.image].slide_id,
-                patient=slides[key.image].patient,
-                batch=plan.batch,
-                rater=plan.rater,
-                arm=slides[key.image].arm,
-                position=slides[key.image].position,
-                repeat=slides[key.image].repeat,
-                active_s=time.seconds,
-                active_s_cap60=beside[60.0][key].seconds,
-                active_s_cap100=beside[100.0][key].seconds,
-                active_s_cap300=beside[300.0][key].seconds,
-                visits=time.visits,
-                cap_s=review.idle_s,
-                time_source="events" if source is Source.MEASURED else str(source),
-                source=str(source),
-                rule=rule_text(review.idle_s),
-            )
+        row = _row(
+            plan,
+            slides[key.image],
+            seconds=(time.seconds, *(beside[cut][key].seconds for cut in OTHER_CUTOFFS_S)),
+            visits=time.visits,
+            cap_s=review.idle_s,
+            time_source=said if source is Source.MEASURED else TimeSource.SIMULATED,
+            source=source,
+            rule=_rule_of(said, review.idle_s),
         )
-    return sorted(rows, key=lambda row: row.slide_id), problems
+        rows.append(row)
+    return sorted(rows, key=lambda row: row.slide_id)
+
+
+def reported(plan: Plan, slide: HandedOutSlide, seconds: float, entries: int) -> ImageTime:
+    """A time that the rater wrote down; no cut-off changes it, so that all columns hold the same."""
+    return _row(
+        plan,
+        slide,
+        seconds=(seconds,) * 4,
+        visits=entries,
+        cap_s=None,
+        time_source=TimeSource.SELF_REPORT,
+        source=Source.MEASURED,
+        rule="self_report, version 1: as the rater wrote it down",
+    )
+
+
+def _rule_of(source: TimeSource, idle_s: float) -> str:
+    return str(views(idle_s)) if source in {TimeSource.VIEW_TRACKER, TimeSource.TIMESTAMPS} else rule_text(idle_s)
+
+
+def _row(
+    plan: Plan,
+    slide: HandedOutSlide,
+    *,
+    seconds: tuple[float, ...],
+    visits: int,
+    cap_s: float | None,
+    time_source: TimeSource,
+    source: Source,
+    rule: str,
+) -> ImageTime:
+    configured, *others = seconds
+    return ImageTime(
+        slide_id=slide.slide_id,
+        patient=slide.patient,
+        batch=plan.batch,
+        rater=plan.rater,
+        arm=slide.arm,
+        position=slide.position,
+        repeat=slide.repeat,
+        active_s=configured,
+        active_s_cap60=others[0],
+        active_s_cap100=others[1],
+        active_s_cap300=others[2],
+        visits=visits,
+        cap_s=cap_s,
+        time_source=str(time_source),
+        source=str(source),
+        rule=rule,
+    )
 
 
 _TYPES: dict[str, pa.DataType] = {

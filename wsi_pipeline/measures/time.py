@@ -6,6 +6,8 @@ is credited to the image that was in front, at most `idle_s` of it; a longer pau
 nothing, since whoever opens an image comes from elsewhere. An action brings its image to the front, a close takes it
 away, and so does the end of its log: a visit that nobody closed ends with the last action in it.
 
+A recording without a date (see `Session.absolute`) is a timeline of its own: nobody knows what it overlaps.
+
 Heartbeats and changes of focus are no actions. They say that a window was in front, not that anybody looked at it, and
 QuPath's own dialogs take the focus away; with them no pause would ever be longer than half a minute.
 """
@@ -24,8 +26,25 @@ RULE_VERSION = 1
 OTHER_CUTOFFS_S = (60.0, 100.0, 300.0)
 
 
+class TimeSource(StrEnum):
+    """What a time was read from, the best first: where two tell the time of one image, the first of them counts."""
+
+    EVENTS = "events"
+    TIMESTAMPS = "timestamps"
+    VIEW_TRACKER = "view_tracker"
+    EXACT = "exact"
+    SELF_REPORT = "self_report"
+    MODEL = "model"
+    SIMULATED = "simulated"
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether a program saw the work. Only then may the time be part of a saving, or be what a model learns."""
+        return self not in {TimeSource.SELF_REPORT, TimeSource.MODEL}
+
+
 class EventType(StrEnum):
-    """What an event says."""
+    """What an event says; `view` is a move of the view, mouse or tool, which only recordings of the view hold."""
 
     OPEN = "open"
     CLOSE = "close"
@@ -33,6 +52,7 @@ class EventType(StrEnum):
     CLASS = "class"
     DELETE = "delete"
     SAVE = "save"
+    VIEW = "view"
     FOCUS = "focus"
     BLUR = "blur"
     HEARTBEAT = "heartbeat"
@@ -62,7 +82,8 @@ class Event:
 class Session:
     """The events of one rater in one project between two moments without a jump of the clock.
 
-    `project` tells images of the same entry id apart; `log` names the file.
+    `project` tells images of the same entry id apart; `log` names the file, `host` the machine where it is known.
+    `absolute` is false where times count from the start of a recording or of a day.
     """
 
     project: str
@@ -70,6 +91,9 @@ class Session:
     events: tuple[Event, ...]
     source: Source = Source.MEASURED
     log: str = ""
+    host: str = ""
+    time_source: TimeSource = TimeSource.EVENTS
+    absolute: bool = True
 
 
 @dataclass(slots=True)
@@ -101,7 +125,7 @@ class _Point:
     ends: bool
 
 
-def active_times(sessions: Sequence[Session], idle_s: float) -> dict[ImageKey, ActiveTime]:
+def active_times(sessions: Sequence[Session], idle_s: float, *, drop_long: bool = False) -> dict[ImageKey, ActiveTime]:
     """Active time per image and rater by the rule above.
 
     Parameters
@@ -110,14 +134,25 @@ def active_times(sessions: Sequence[Session], idle_s: float) -> dict[ImageKey, A
         In any order; sessions of one rater may overlap, and no second is counted twice for one rater.
     idle_s
         The longest pause that is credited in full, in seconds.
+    drop_long
+        Whether a longer pause counts nothing, instead of `idle_s`.
     """
     result: dict[ImageKey, ActiveTime] = {}
-    for rater in sorted({s.rater for s in sessions}):
-        _walk([s for s in sessions if s.rater == rater], 1000.0 * idle_s, result)
+    for timeline in _timelines(sessions):
+        _walk(timeline, 1000.0 * idle_s, drop_long, result)
     return dict(sorted(result.items()))
 
 
-def _walk(sessions: Sequence[Session], cap_ms: float, result: dict[ImageKey, ActiveTime]) -> None:
+def _timelines(sessions: Sequence[Session]) -> list[list[Session]]:
+    """One for each rater, and one for each recording without a date; logs in an order that is theirs."""
+    known: dict[tuple[str, int], list[Session]] = {}
+    in_order = sorted(sessions, key=lambda s: (s.rater, s.project, s.log, s.events[0].seq if s.events else 0))
+    for number, session in enumerate(in_order, start=1):
+        known.setdefault((session.rater, 0 if session.absolute else number), []).append(session)
+    return list(known.values())
+
+
+def _walk(sessions: Sequence[Session], cap_ms: float, drop_long: bool, result: dict[ImageKey, ActiveTime]) -> None:
     """Follow one rater's timeline and add what each pause is worth to the image in front."""
     front: tuple[int, ImageKey] | None = None
     before: Event | None = None
@@ -125,7 +160,7 @@ def _walk(sessions: Sequence[Session], cap_ms: float, result: dict[ImageKey, Act
         event, session = point.event, sessions[point.session]
         key = ImageKey(session.project, session.rater, event.image)
         if front is not None and before is not None:
-            result[front[1]].seconds += _credit(event.t - before.t, event, cap_ms) / 1000.0
+            result[front[1]].seconds += _credit(event.t - before.t, event, cap_ms, drop_long) / 1000.0
         time = result.setdefault(key, ActiveTime())
         time.sources.add(session.source)
         time.first = event.t if time.first is None else min(time.first, event.t)
@@ -141,10 +176,10 @@ def _walk(sessions: Sequence[Session], cap_ms: float, result: dict[ImageKey, Act
         before = event
 
 
-def _credit(pause_ms: float, ends_with: Event, cap_ms: float) -> float:
+def _credit(pause_ms: float, ends_with: Event, cap_ms: float, drop_long: bool) -> float:
     if pause_ms <= cap_ms:
         return max(0.0, pause_ms)
-    return 0.0 if ends_with.type is EventType.OPEN else cap_ms
+    return 0.0 if drop_long or ends_with.type is EventType.OPEN else cap_ms
 
 
 def _timeline(sessions: Sequence[Session]) -> list[_Point]:

@@ -7,13 +7,14 @@ suggestion leaves none, so that the assisted arm would look faster than it was.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.measures.time import RULE_VERSION, EventType, ImageKey, Session, active_times
 
 EDITS = frozenset({EventType.EDIT, EventType.CLASS, EventType.DELETE})
 VISITS = frozenset({EventType.OPEN, EventType.CLOSE})
+VIEWS = frozenset({EventType.VIEW})
 ACTIONS = VISITS | EDITS | {EventType.SAVE}
 # Above this share of pairs without time, a saving is shown with a flag.
 MISSING_FLAG = 0.05
@@ -46,7 +47,39 @@ def timeline(cap_s: float) -> TimeRule:
         events=ACTIONS,
         long_pause=f"a pause over {cap_s:g} s is capped, and counts nothing when an opening ends it",
         unclosed="an unclosed visit counts to the last action in its log or to the next elsewhere",
-        seconds=lambda sessions: {key: time.seconds for key, time in active_times(sessions, cap_s).items()},
+        seconds=lambda sessions: {
+            key: time.seconds for key, time in active_times(_only(sessions, ACTIONS), cap_s).items()
+        },
+    )
+
+
+def timeline_drop(cutoff_s: float) -> TimeRule:
+    """The same timeline, with long pauses left out: whoever is away for so long did not work at all."""
+    return TimeRule(
+        name=f"timeline_drop{cutoff_s:g}",
+        version=1,
+        events=ACTIONS,
+        long_pause=f"a pause over {cutoff_s:g} s is dropped, whatever ends it",
+        unclosed="an unclosed visit counts to the last action in its log or to the next elsewhere",
+        seconds=lambda sessions: {
+            key: time.seconds for key, time in active_times(_only(sessions, ACTIONS), cutoff_s, drop_long=True).items()
+        },
+    )
+
+
+def views(cap_s: float) -> TimeRule:
+    """Recordings of the view: from the first move to the last, each recording for itself where it has no date."""
+
+    def seconds(sessions: Sequence[Session]) -> dict[ImageKey, float]:
+        return {key: time.seconds for key, time in active_times(_only(sessions, VIEWS), cap_s).items()}
+
+    return TimeRule(
+        name=f"views_cap{cap_s:g}",
+        version=1,
+        events=VIEWS,
+        long_pause=f"a pause over {cap_s:g} s is capped",
+        unclosed="a recording that nobody stopped counts to its last move",
+        seconds=seconds,
     )
 
 
@@ -66,11 +99,7 @@ def edits(cap_s: float) -> TimeRule:
     """Edits alone, for what left nothing else. It describes manual work and is refused for savings."""
 
     def seconds(sessions: Sequence[Session]) -> dict[ImageKey, float]:
-        only = [
-            Session(s.project, s.rater, tuple(e for e in s.events if e.type in EDITS), s.source, s.log)
-            for s in sessions
-        ]
-        return {key: time.seconds for key, time in active_times(only, cap_s).items()}
+        return {key: time.seconds for key, time in active_times(_only(sessions, EDITS), cap_s).items()}
 
     return TimeRule(
         name=f"edits_cap{cap_s:g}",
@@ -80,6 +109,10 @@ def edits(cap_s: float) -> TimeRule:
         unclosed="a visit counts from its first edit to its last",
         seconds=seconds,
     )
+
+
+def _only(sessions: Sequence[Session], kinds: Collection[EventType]) -> list[Session]:
+    return [replace(s, events=tuple(e for e in s.events if e.type in kinds)) for s in sessions]
 
 
 def _paired(sessions: Sequence[Session]) -> dict[ImageKey, float]:
@@ -110,13 +143,15 @@ def check_for_saving(rule: TimeRule, kinds: Mapping[str, Collection[EventType]])
     Raises
     ------
     ConfigError
-        If the rule looks at edits alone, or one arm has openings or closings that another lacks.
+        If the rule looks at edits alone, or one arm has openings, closings or moves of the view that another lacks.
+        Edits and saves may be missing in an arm: they follow from what was done there, the others from how it was
+        logged.
     """
     if rule.events <= EDITS:
         raise ConfigError(
             f"{rule.name}: sees edits alone, and accepting a suggestion leaves none; use a rule with openings"
         )
-    seen = {arm: frozenset(found) & rule.events & VISITS for arm, found in kinds.items()}
+    seen = {arm: frozenset(found) & rule.events & (VISITS | VIEWS) for arm, found in kinds.items()}
     for arm, found in seen.items():
         missing = frozenset().union(*seen.values()) - found
         if missing:
@@ -125,7 +160,9 @@ def check_for_saving(rule: TimeRule, kinds: Mapping[str, Collection[EventType]])
                 "compare arms that were logged alike"
             )
     if not any(seen.values()):
-        raise ConfigError(f"{rule.name}: no arm has openings or closings; edits alone give no saving")
+        raise ConfigError(
+            f"{rule.name}: no arm has openings, closings or moves of the view; edits alone give no saving"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,6 +173,9 @@ def _rater_as(value: Any, rater: str, name: str) -> Any:
         changed = _rater_as(item, rater, name)
         if key == "rater" and item == rater:
             changed = name
+        elif key == "log" and isinstance(item, str) and item.startswith(f"{rater}-"):
+            # An event log is named `<rater>-<time>.jsonl`.
+            changed = name + item.removeprefix(rater)
         elif key == "rater" and isinstance(changed, dict):
             changed = {name if k == rater else k: v for k, v in changed.items()}
         found[key] = changed

@@ -19,7 +19,9 @@ from wsi_pipeline.report.savings import saving_of
 
 TIME_SOURCES: Mapping[str, str] = {
     "events": "QuPath event log",
+    "timestamps": "TimeStamp extension of QuPath",
     "view_tracker": "QuPath view tracker",
+    "exact": "EXACT",
     "self_report": "reported by the rater",
     "model": "estimated by a model of time",
     "simulated": "simulated",
@@ -111,7 +113,8 @@ def time_figure(run: Run) -> Figure:
         notes.append(f"known for {fmt.share(coverage)} of the reviewed slides")
     notes += _other_cuts(run)
     source = text(run.time.get("time_source")) or text(run.time.get("source")) or "not stated"
-    return Figure("Reviewing time", fmt.duration(active), "; ".join(notes), TIME_SOURCES.get(source, source))
+    named = " and ".join(TIME_SOURCES.get(part, part) for part in source.split(" and "))
+    return Figure("Reviewing time", fmt.duration(active), "; ".join(notes), named)
 
 
 def _other_cuts(run: Run) -> list[str]:
