@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from wsi_pipeline.collect.images import CollectedImage
 from wsi_pipeline.collect.savings import readings_of, saving_figures, with_ledger
+from wsi_pipeline.collect.time_figures import BatchLogs
 from wsi_pipeline.collect.times import ImageTime
 from wsi_pipeline.config import Costs
 from wsi_pipeline.handout import Plan
 from wsi_pipeline.handout.plan import HandedOutSlide, PlantedError
+from wsi_pipeline.measures.time import Event, EventType, Session
 from wsi_pipeline.states import ImageState, Source
 
 RATES = Costs(pathologist_per_hour=120, set_up=1000)
@@ -122,3 +126,34 @@ def test_the_cost_names_what_it_holds() -> None:
     assert cost["per_slide"] == 24
     gap = {"currency": "EUR", "status": "not measured", "reason": "it needs a measured time"}
     assert with_ledger(gap, RATES, None) == gap
+
+
+def test_what_people_say_of_their_own_time_is_no_saving() -> None:
+    images, times = crossover()
+    said = [replace(time, time_source="self_report") for time in times]
+    found = saving_figures(images, said, RATES, open_slides=0)
+    assert "ratio" not in found
+    mixed = saving_figures(images, [*said[:2], *times[2:]], RATES, open_slides=0)
+    assert mixed["dropped"] >= 1
+
+
+def test_arms_that_were_timed_in_different_ways_are_not_compared() -> None:
+    images, times = crossover()
+    unlike = [replace(t, time_source="view_tracker") if t.arm == "manual" else t for t in times]
+    found = saving_figures(images, unlike, RATES, open_slides=0)
+    assert found["kind"] == "not_measured"
+    assert found["reason"] == (
+        "the times of the two arms come from different sources (assisted: events; manual: view_tracker)"
+    )
+
+
+def test_arms_whose_logs_hold_other_kinds_of_event_are_not_compared() -> None:
+    images, times = crossover(raters=1, slides=2)
+    logs = []
+    for image in images:
+        kinds = [EventType.EDIT] if image.slide.arm == "manual" else [EventType.OPEN, EventType.EDIT, EventType.CLOSE]
+        events = tuple(Event(k, 1000 * k, kind, str(image.entry_id)) for k, kind in enumerate(kinds))
+        logs.append(BatchLogs(image.plan, [Session(image.plan.project, image.plan.rater, events)]))
+    found = saving_figures([images[0], images[1]], times, RATES, open_slides=0, logs=[logs[0], logs[1]])
+    assert found["kind"] == "not_measured"
+    assert "arm manual has no events of kind close, open" in found["reason"]

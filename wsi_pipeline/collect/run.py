@@ -219,7 +219,9 @@ def _metrics(
             costs,
             active_s,
         ),
-        "saving": saving_figures(images, times, costs, open_slides=len(assisted) - len(reviewed)),
+        "saving": saving_figures(
+            images, times, costs, open_slides=len(assisted) - len(reviewed), logs=logs, cap_s=review.idle_s
+        ),
         "confidence": doubt_figures([tile for image in images for tile in image.tiles]),
         "conflicts": conflicts_of(image.work for image in images if image.work is not None),
         "alarms": list(alarms),
