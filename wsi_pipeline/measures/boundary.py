@@ -235,8 +235,8 @@ class _Search:
 
     A kd-tree over the vertices, and over points on long segments so that no two are more than `step` apart, names the
     segments to look at. A segment at distance d has such a station within √(d² + step²/4): where all stations that near
-    were looked at, the answer is exact; for the other points more stations are looked at, and the last few are asked of
-    a tree of the segments themselves.
+    were looked at, the answer is exact; for the other points more stations are looked at, and for the last few all that
+    are near enough.
     """
 
     def __init__(self, outline: Outline, step: float) -> None:
@@ -244,7 +244,6 @@ class _Search:
         self._step = step
         stations, self._owner = _stations(outline, step)
         self._tree = cKDTree(stations, balanced_tree=False, compact_nodes=False)
-        self._segments: shapely.STRtree | None = None
 
     def nearest(self, points: Floats) -> Floats:
         distance = np.full(len(points), np.inf)
@@ -253,24 +252,26 @@ class _Search:
             some = points if len(unsure) == len(points) else points[unsure]
             reach, found = (np.asarray(array) for array in self._tree.query(some, k=candidates))
             found = np.minimum(found, len(self._owner) - 1)
-            segment = self._owner[found]
-            looked_at = np.minimum(
-                _to_segment(some, self._outline, segment),
-                _to_segment(some, self._outline, self._outline.previous[segment]),
-            ).min(axis=1)
-            distance[unsure] = looked_at
+            distance[unsure] = looked_at = self._to_nearest(some, found)
             unsure = unsure[reach[:, -1] ** 2 < looked_at**2 + self._step**2 / 4]
             if not unsure.size:
                 return distance
-        distance[unsure] = self._exhaustive(points[unsure])
+        distance[unsure] = self._within_reach(points[unsure], distance[unsure])
         return distance
 
-    def _exhaustive(self, points: Floats) -> Floats:
-        if self._segments is None:
-            ends = np.stack([self._outline.start, self._outline.end], axis=1)
-            self._segments = shapely.STRtree(np.asarray(shapely.linestrings(ends), dtype=object))
-        _, distance = self._segments.query_nearest(shapely.points(points), return_distance=True, all_matches=False)
-        return np.asarray(distance, np.float64)
+    def _within_reach(self, points: Floats, distance: Floats) -> Floats:
+        """The same from all stations that can belong to a nearer segment: few points, however many stations."""
+        reach = np.sqrt(distance**2 + self._step**2 / 4) * (1 + 1e-9)
+        found = self._tree.query_ball_point(points, reach)
+        return np.array([self._to_nearest(points[i : i + 1], np.array([own])) for i, own in enumerate(found)])[:, 0]
+
+    def _to_nearest(self, points: Floats, stations: NDArray[np.intp]) -> Floats:
+        """Distance of each point to the nearest of the segments at its stations."""
+        segment = self._owner[stations]
+        to_own = _to_segment(points, self._outline, segment)
+        to_previous = _to_segment(points, self._outline, self._outline.previous[segment])
+        result: Floats = np.minimum(to_own, to_previous).min(axis=1)
+        return result
 
 
 def _samples(outline: Outline, step: float) -> tuple[Floats, Floats, NDArray[np.intp]]:
