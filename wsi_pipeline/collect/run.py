@@ -14,6 +14,7 @@ from wsi_pipeline.collect.doubt import doubt_figures
 from wsi_pipeline.collect.images import Alarm, CollectedImage
 from wsi_pipeline.collect.kept import kept_times, with_times
 from wsi_pipeline.collect.matching import Change
+from wsi_pipeline.collect.planted import planted_figures
 from wsi_pipeline.collect.tables import SCHEMA_VERSION, aggregated, pooled, write_corrections, write_table
 from wsi_pipeline.collect.times import ImageTime, logs_of, times_of, write_times
 from wsi_pipeline.collect.trail import what_is_new
@@ -164,6 +165,7 @@ def _metrics(
             source=_source(images, times),
         ),
         "saving": saving(),
+        "planted": planted_figures(image.facts for image in reviewed),
         "confidence": doubt_figures([tile for image in images for tile in image.tiles]),
         "alarms": list(alarms),
         "flags": list(problems),
