@@ -15,6 +15,7 @@ from wsi_pipeline.collect.images import Alarm, CollectedImage
 from wsi_pipeline.collect.kept import kept_times, with_times
 from wsi_pipeline.collect.matching import Change
 from wsi_pipeline.collect.planted import planted_figures
+from wsi_pipeline.collect.second_read import second_read_figures
 from wsi_pipeline.collect.tables import SCHEMA_VERSION, aggregated, pooled, write_corrections, write_table
 from wsi_pipeline.collect.times import ImageTime, logs_of, times_of, write_times
 from wsi_pipeline.collect.trail import what_is_new
@@ -84,6 +85,7 @@ def collect(
     for alarm in alarms:
         logger.error("%s", alarm)
     metrics = _metrics(run, review, costs, plans, images, times, [str(a) for a in alarms], problems)
+    metrics["second_read"] = second_read_figures(run, images, shared)
     metrics["calibration"] = calibration or not_measured("no calibration.json of this model lies beside its card")
     for slide_id, image in _chosen(images).items():
         if slide_id in shared:
