@@ -44,6 +44,7 @@ def report(**values: Any) -> None:
     sys.stdout.flush()
 
 
-def peak_mb() -> float:
-    """Largest resident memory of this process so far, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def peak_mb(*, of_children: bool = False) -> float:
+    """Largest resident memory of this process so far, or of the largest child that has ended, in MB."""
+    who = resource.RUSAGE_CHILDREN if of_children else resource.RUSAGE_SELF
+    return resource.getrusage(who).ru_maxrss / 1024

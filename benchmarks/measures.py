@@ -36,9 +36,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--slides", type=int, default=20)
     parser.add_argument("--regions", type=int, default=300)
+    parser.add_argument("--workers", type=int, default=1, help="processes that collect")
     options = parser.parse_args()
     long_outlines()
-    cohort(options.slides, options.regions)
+    cohort(options.slides, options.regions, options.workers)
 
 
 def wavy(rng: np.random.Generator, x: float, y: float, radius: float, vertices: int, waves: int) -> BaseGeometry:
@@ -89,7 +90,7 @@ def off_by(shape: BaseGeometry, other: BaseGeometry) -> float:
     return float(np.abs(boundary._distances(a, b, 2.0).distance - exact).max())
 
 
-def cohort(slides: int, regions: int) -> None:
+def cohort(slides: int, regions: int, workers: int) -> None:
     """Hand out, correct a third of all regions, collect; through real project files."""
     with tempfile.TemporaryDirectory() as folder:
         run = RunDir(Path(folder) / "run")
@@ -98,7 +99,7 @@ def cohort(slides: int, regions: int) -> None:
             result = hand_out(run, Handout(backend="native"), [PathClass("Tumor", (200, 0, 0))], list(given))
         correct(run)
         with clock() as collected:
-            found = collect(run, Review(), Costs())
+            found = collect(run, Review(), Costs(), workers=workers)
         report(
             run="cohort",
             slides=result.images,
@@ -107,7 +108,10 @@ def cohort(slides: int, regions: int) -> None:
             collect_cpu_s_per_slide=collected.cpu_s / slides,
             of_1000_slides_cpu_s=1000 * collected.cpu_s / slides,
             limit_cpu_s=600,
+            workers=workers,
+            collect_wall_s=collected.wall_s,
             peak_mb=peak_mb(),
+            peak_mb_of_a_worker=peak_mb(of_children=True) if workers > 1 else None,
             edited=found.metrics["totals"]["counts"]["edited"],
         )
 

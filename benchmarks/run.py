@@ -15,7 +15,7 @@ QUICK = (
 LONG = (
     ("benchmarks.reading", "--size", "16384"),
     ("benchmarks.regions", "--long"),
-    ("benchmarks.measures", "--slides", "1000"),
+    ("benchmarks.measures", "--slides", "1000", "--workers", "2"),
     ("benchmarks.comparison", "--size", "16384", "--null"),
 )
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
@@ -314,3 +317,36 @@ def test_too_much_for_one_image_is_said_before_anybody_opens_it() -> None:
     assert "501 annotations" in over_budget(many)[0]
     assert "vertices" in over_budget([wide])[0]
     assert over_budget([region(1)]) == []
+
+
+def test_all_images_are_measured_before_the_first_is_written(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    said: list[str] = []
+
+    def adding(project: NativeProject, *args: Any, **kwargs: Any) -> NativeImage:
+        said.append(caplog.text)
+        return add(project, *args, **kwargs)
+
+    add = NativeProject.add_image
+    monkeypatch.setattr(NativeProject, "add_image", adding)
+    many = [region(100.0 + i) for i in range(501)]
+    result = give(run, slide("s1"), slide("s2", objects=many))
+    assert len(said) == 2
+    assert "s2: 501 annotations" in said[0]
+    assert result.budget == {"s2": over_budget(many)}
+    assert [line for line in result.warnings if line.startswith("s2")] == [f"s2: {over_budget(many)[0]}"]
+
+
+def test_slides_are_named_so_that_quPath_finds_them_again_beside_a_project_that_was_moved(
+    run: RunDir, tmp_path: Path
+) -> None:
+    # QuPath resolves a missing slide by its way from where the project was last saved.
+    there = tmp_path / "slides" / "a b.tif"
+    give(run, replace(slide("s1"), uri=str(there)))
+    stored = json.loads(run.project.read_text())
+    saved_at = Path(unquote(urlsplit(stored["uri"]).path))
+    named = Path(unquote(urlsplit(image_of(run)[1].uri).path))
+    assert saved_at == run.project
+    assert named == there
+    assert os.path.relpath(named, saved_at.parent) == "../../slides/a b.tif"

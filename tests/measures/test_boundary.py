@@ -14,7 +14,7 @@ from shapely.affinity import rotate, translate
 from shapely.geometry.base import BaseGeometry
 
 from tests.measures.shapes import blob, region, regions
-from wsi_pipeline.measures import boundary, compare_boundaries
+from wsi_pipeline.measures import boundary, compare_boundaries, region_of
 from wsi_pipeline.measures.boundary import Floats, Outline
 from wsi_pipeline.raster import fill
 from wsi_pipeline.tiling import Bounds
@@ -162,7 +162,28 @@ def test_of_an_outline_only_what_changed_is_searched(monkeypatch: pytest.MonkeyP
     edited = shape.union(Point(shapely.get_coordinates(shape)[10]).buffer(30))
     found = compare_boundaries(shape, edited, 1.0, tolerance_um=2)
     assert found.hd == close(30, abs=8)
-    assert sum(asked) / 6 < 0.2 * (shape.length + edited.length) / 0.5
+    assert sum(asked) / 2 < 0.2 * (shape.length + edited.length) / 0.5
+
+
+@given(seed=st.integers(0, 10_000), alone=st.integers(1, 8), shift=st.sampled_from([0.0, 0.4, 25.0, 160.0]))
+@few
+def test_polygons_that_both_have_change_no_figure(seed: int, alone: int, shift: float) -> None:
+    # A grid of blobs of which some were edited, deleted or added next to others that were left alone.
+    rng = np.random.default_rng(seed)
+    same = [blob(rng, x * 90, y * 90, 30) for x in range(3) for y in range(3)][:alone]
+    before = region_of(shapely.union_all([*same, blob(rng, 300, 90, 30)][: 9 + (seed % 3 > 0)]))
+    moved = blob(rng, 300 - shift, 90, 30)
+    after = region_of(shapely.union_all([*same, moved][: None if seed % 4 else -1]))
+    found = compare_boundaries(before, after, 1.0, tolerance_um=2)
+    step = found.step or 0.5
+    first, second = Outline.of(before), Outline.of(after)
+    there, back = boundary._distances(first, second, step), boundary._distances(second, first, step)
+    assert found.hd == close(max(there.distance.max(), back.distance.max()), abs=1e-9)
+    assert found.hd95 == close(max(boundary._quantile(there), boundary._quantile(back)), abs=1e-9)
+    assert found.near_before == close(there.share_within(2.0 * (1 + 1e-9)) * before.length)
+    assert found.near_after == close(back.share_within(2.0 * (1 + 1e-9)) * after.length)
+    mean = (there.distance @ there.weight + back.distance @ back.weight) / (before.length + after.length)
+    assert found.assd == close(mean, abs=1e-9)
 
 
 def test_a_very_long_outline_is_sampled_more_coarsely_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -173,6 +173,11 @@ def test_what_two_raters_did_comes_back_by_rater_and_what_was_planted_is_repaire
             (facts,) = (i for i in images if (i["rater"], i["slide_id"]) == (plan.rater, slide.slide_id))
             assert facts["planted"] == {"kind": error.kind, "caught": False}
     assert planted > 0
+    told = result.metrics["planted"]
+    assert (told["planted"], told["caught"]) == (planted, 0)
+    assert sum(own["planted"] for own in told["kinds"].values()) == planted
+    changed = {name: n for name, n in result.metrics["totals"]["counts"].items() if name != "untouched" and n}
+    assert changed == {}
     split = corrected_slides(config)
     taught = {s.ref.slide_id for s in (*split.train, *split.held_out)}
     assert taught == {i for i, facts in result.metrics["slides"].items() if facts["planted"] is None}

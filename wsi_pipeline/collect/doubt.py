@@ -42,7 +42,7 @@ def tiles_of_image(
     folder = run.slide(slide.slide_id)
     if slide.arm != ASSISTED or slide.planted is not None:
         return ()
-    if not occasion.reviewed or not folder.tiles.exists() or not _of_this_handout(run, slide):
+    if not occasion.reviewed or not folder.tiles.exists() or not is_of_this_handout(run, slide):
         return ()
     tiles = read_tiles(folder.tiles)
     um2 = slide.mpp * slide.mpp
@@ -74,7 +74,7 @@ def tiles_of_image(
     )
 
 
-def _of_this_handout(run: RunDir, slide: HandedOutSlide) -> bool:
+def is_of_this_handout(run: RunDir, slide: HandedOutSlide) -> bool:
     """Tiles that a later model made say nothing of flags that the reviewer never saw."""
     try:
         return bool(read_json(run.slide(slide.slide_id).summary)["run_id"] == slide.run_id)

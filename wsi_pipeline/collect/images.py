@@ -15,6 +15,7 @@ from wsi_pipeline.collect.conflicts import Work, work_of
 from wsi_pipeline.collect.doubt import tiles_of_image
 from wsi_pipeline.collect.guard import ImageLog, loss
 from wsi_pipeline.collect.matching import Change, match
+from wsi_pipeline.collect.planted import without_planted
 from wsi_pipeline.collect.rows import Correction, Occasion, rows_of
 from wsi_pipeline.collect.tables import class_figures, count_changes
 from wsi_pipeline.collect.trail import changes_of
@@ -112,6 +113,9 @@ def collect_image(
         known = planted.planted is not None and planted.planted.uuid in untouched
         own, caught = repaired(own, planted, known)
     annotations = tuple(own)
+    # What a study planted was the model's error as little as what a person did to it is a correction of the model.
+    judged = without_planted(pairs, planted)
+    kept = {id(pair) for pair in judged}
     facts = {
         "slide_id": slide.slide_id,
         "patient": slide.patient,
@@ -123,9 +127,9 @@ def collect_image(
         "batch": plan.batch,
         "reviewed": state.is_reviewed,
         "state": str(state),
-        "counts": count_changes(rows),
+        "counts": count_changes([row for row, pair in zip(rows, pairs, strict=True) if id(pair) in kept]),
         "unclassified": sum(o.path_class is None for o in annotations),
-        "classes": class_figures(pairs, slide.mpp, tolerance_um),
+        "classes": class_figures(judged, slide.mpp, tolerance_um),
         "active_s": None,
         "time_source": None,
     }

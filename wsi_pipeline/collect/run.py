@@ -4,32 +4,32 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from wsi_pipeline import audit
 from wsi_pipeline.collect.changed import TYPES as CHANGED_TILES
 from wsi_pipeline.collect.conflicts import conflicts_of, in_words
 from wsi_pipeline.collect.doubt import doubt_figures
-from wsi_pipeline.collect.images import Alarm, CollectedImage, collect_image
+from wsi_pipeline.collect.images import Alarm, CollectedImage
 from wsi_pipeline.collect.kept import kept_times, with_times
 from wsi_pipeline.collect.matching import Change
 from wsi_pipeline.collect.other_times import best, other_times
+from wsi_pipeline.collect.planted import planted_figures
 from wsi_pipeline.collect.savings import saving_figures, with_ledger
+from wsi_pipeline.collect.second_read import second_read_figures
 from wsi_pipeline.collect.tables import SCHEMA_VERSION, aggregated, pooled, write_corrections, write_table
 from wsi_pipeline.collect.time_figures import BatchLogs, time_figures
 from wsi_pipeline.collect.times import ImageTime, logs_of, times_of, write_times
 from wsi_pipeline.collect.trail import what_is_new
+from wsi_pipeline.collect.work import collect_images, corrected_path
 from wsi_pipeline.config import Costs, Review
-from wsi_pipeline.errors import StoreError, WsiError
+from wsi_pipeline.errors import StoreError
 from wsi_pipeline.files import write_bytes, write_json
 from wsi_pipeline.handout import Plan, read_plans
 from wsi_pipeline.handout.plan import ASSISTED
-from wsi_pipeline.measures import Session, not_measured, review_cost
-from wsi_pipeline.objects import RGB
-from wsi_pipeline.qupath import open_project, write_geojson
+from wsi_pipeline.measures import not_measured, review_cost
 from wsi_pipeline.rundir import RunDir
 from wsi_pipeline.states import ImageState, Source
 
@@ -53,13 +53,17 @@ class CollectResult:
         return f"{text}; {conflicts}" if conflicts else text
 
 
-def collect(run: RunDir, review: Review, costs: Costs, *, calibration: dict[str, Any] | None = None) -> CollectResult:
+def collect(
+    run: RunDir, review: Review, costs: Costs, *, calibration: dict[str, Any] | None = None, workers: int = 1
+) -> CollectResult:
     """Read the corrections of every batch and write the folder `review/`; the projects are only read.
 
     Parameters
     ----------
     calibration
         What is known of the model's calibration, for metrics.json.
+    workers
+        Processes at most; few slides are read in this one. The files are the same with any number of them.
 
     Raises
     ------
@@ -76,16 +80,14 @@ def collect(run: RunDir, review: Review, costs: Costs, *, calibration: dict[str,
     others: list[ImageTime] = []
     logs: list[BatchLogs] = []
     problems: list[str] = []
-    colors: dict[str, RGB] = {}
     given = Counter(slide.slide_id for plan in plans for slide in plan.slides)
     shared = frozenset(slide_id for slide_id, times_given in given.items() if times_given > 1)
+    for item in collect_images(run, plans, shared, review.tolerance_um, workers):
+        (images if isinstance(item, CollectedImage) else alarms).append(item)  # type: ignore[arg-type]
     for plan in plans:
         sessions, odd = logs_of(run, plan)
         logs.append(BatchLogs(plan, sessions))
         problems += odd
-        for item in _collect_batch(run, plan, review, sessions, colors):
-            kept = _with_corrected(run, item, colors, shared)
-            (images if isinstance(kept, CollectedImage) else alarms).append(kept)  # type: ignore[arg-type]
         batch_times, batch_problems = times_of(sessions, plan, review)
         times += batch_times
         problems += batch_problems
@@ -96,10 +98,13 @@ def collect(run: RunDir, review: Review, costs: Costs, *, calibration: dict[str,
     for alarm in alarms:
         logger.error("%s", alarm)
     metrics = _metrics(run, review, costs, plans, images, times, logs, [str(a) for a in alarms], problems)
+    metrics["second_read"] = second_read_figures(run, images, shared)
     metrics["calibration"] = calibration or not_measured("no calibration.json of this model lies beside its card")
     for slide_id, image in _chosen(images).items():
         if slide_id in shared:
-            write_bytes(run.review / "corrected" / f"{slide_id}.geojson", _corrected(run, image, shared).read_bytes())
+            write_bytes(
+                run.review / "corrected" / f"{slide_id}.geojson", corrected_path(run, image, shared).read_bytes()
+            )
     # metrics.json comes last, so that it never tells of files that are not there.
     write_corrections(run.corrections, [row for image in images for row in image.rows])
     write_table(run.changed_tiles, [tile for image in images for tile in image.tiles], CHANGED_TILES)
@@ -108,42 +113,6 @@ def collect(run: RunDir, review: Review, costs: Costs, *, calibration: dict[str,
     seen = [(i.plan.batch, i.plan.rater, i.slide.slide_id, i.changes) for i in images]
     audit.append(run.root, what_is_new(audit.read(run.root), seen))
     return CollectResult(metrics, tuple(str(alarm) for alarm in alarms))
-
-
-def _collect_batch(
-    run: RunDir, plan: Plan, review: Review, sessions: Sequence[Session], colors: dict[str, RGB]
-) -> Iterator[CollectedImage | Alarm]:
-    path = run.root / plan.project
-    try:
-        project = open_project(path, read_only=True)
-    except WsiError as error:
-        yield from (Alarm(slide.slide_id, f"its project cannot be opened: {error}") for slide in plan.slides)
-        return
-    colors.update({c.name: c.color for c in project.path_classes if c.color is not None})
-    for slide in plan.slides:
-        yield collect_image(run, plan, slide, project, sessions, review.tolerance_um)
-
-
-def _with_corrected(
-    run: RunDir, item: CollectedImage | Alarm, colors: dict[str, RGB], shared: Collection[str]
-) -> CollectedImage | Alarm:
-    """Write the annotations as they are now; an image that cannot be written is left out with its reason.
-
-    A slide that was handed out several times has a file for each in a folder of its batch.
-    """
-    if isinstance(item, Alarm):
-        return item
-    try:
-        write_geojson(_corrected(run, item, shared), item.annotations, colors)
-    except WsiError as error:
-        return Alarm(item.slide.slide_id, f"its annotations cannot be kept: {error}")
-    # On disk now; a thousand slides of them would not fit into memory.
-    return replace(item, annotations=(), work=item.work if item.slide.slide_id in shared else None)
-
-
-def _corrected(run: RunDir, item: CollectedImage, shared: Collection[str]) -> Path:
-    folder = run.review / "corrected"
-    return (folder / item.plan.folder if item.slide.slide_id in shared else folder) / f"{item.slide.slide_id}.geojson"
 
 
 def _chosen(images: Iterable[CollectedImage]) -> dict[str, CollectedImage]:
@@ -222,6 +191,7 @@ def _metrics(
         "saving": saving_figures(
             images, times, costs, open_slides=len(assisted) - len(reviewed), logs=logs, cap_s=review.idle_s
         ),
+        "planted": planted_figures(image.facts for image in reviewed),
         "confidence": doubt_figures([tile for image in images for tile in image.tiles]),
         "conflicts": conflicts_of(image.work for image in images if image.work is not None),
         "alarms": list(alarms),

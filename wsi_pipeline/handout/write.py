@@ -106,6 +106,11 @@ def _written(
     path: Path,
 ) -> HandoutResult:
     plan = _plan(run, part)
+    # Of all images, before the first is written: what is too much can still be handed out otherwise.
+    budget = {slide.slide_id: too_much for slide in slides if (too_much := over_budget(slide.objects))}
+    remarks = [f"{slide_id}: {text}" for slide_id, texts in budget.items() for text in texts]
+    for remark in remarks:
+        logger.warning("%s", remark)
     project = open_project(path, settings.backend) if path.exists() else create_project(path, settings.backend)
     wanted = _classes(project.path_classes, classes, settings)
     if tuple(wanted) != project.path_classes or not all(_is_there(plan, slide) for slide in slides):
@@ -113,7 +118,7 @@ def _written(
         refuse_while_open(path.parent, ours=True)
     project.path_classes = wanted
     colors = {c.name: c.color for c in project.path_classes if c.color is not None}
-    batch = Batch(run, plan, project, colors, HandoutResult(path, projects=[path]))
+    batch = Batch(run, plan, project, colors, HandoutResult(path, projects=[path], budget=budget, warnings=remarks))
     for order, slide in enumerate(slides, start=1):
         try:
             _hand_out_slide(batch, settings, slide, order, part)
@@ -173,10 +178,6 @@ def _classes(there: Sequence[PathClass], model: Sequence[PathClass], settings: H
 def _hand_out_slide(batch: Batch, settings: Handout, slide: HandoutSlide, order: int, part: Part) -> None:
     # A slide that QuPath could not open is refused before anything is written down about it.
     uri = slide_uri(seen_by_the_rater(slide.uri, settings.slide_uris))
-    too_much = over_budget(slide.objects)
-    if too_much:
-        batch.result.budget[slide.slide_id] = too_much
-    batch.result.warnings += [f"{slide.slide_id}: {text}" for text in too_much]
     image = _image_of(batch.project, batch.plan, slide)
     if image is None:
         batch.begin(slide, uri)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from shapely.geometry.base import BaseGeometry
 
-from wsi_pipeline.measures.overlap import polygons_of, region_of, same_outline
+from wsi_pipeline.measures.overlap import Shapes, polygons_of, region_of, same_outline
 
 Floats = NDArray[np.float64]
 
@@ -29,8 +29,8 @@ STEPS_PER_TOLERANCE = 4
 MOST_SAMPLES = 2_000_000
 # Distances are asked for in pieces of this many samples.
 _PIECE = 262_144
-# Stations that are looked at around each sample.
-_CANDIDATES = 3
+# Stations that are looked at around each sample; more of them for the samples that they do not settle.
+_CANDIDATES = (3, 12)
 _QUANTILE = 0.95
 
 
@@ -103,22 +103,22 @@ def compare_boundaries(
     if same_outline(region_a, region_b):
         length = float(region_a.length) * mpp
         return Boundaries(length, length, length, length)
-    a, b = Outline.of(region_a), Outline.of(region_b)
-    length_a, length_b = float(a.lengths.sum()), float(b.lengths.sum())
-    if not len(a.start) or not len(b.start):
+    length_a, length_b = float(region_a.length), float(region_b.length)
+    if not length_a or not length_b:
         return Boundaries(length_a * mpp, length_b * mpp, 0.0, 0.0, None, None, None, 0.0)
     step = max((step_um or tolerance_um / STEPS_PER_TOLERANCE) / mpp, (length_a + length_b) / MOST_SAMPLES)
-    from_a = _distances(a, b, step)
-    from_b = _distances(b, a, step)
+    a, b, both = _told_apart(polygons_of(region_a), polygons_of(region_b))
+    from_a = _from_polygons(a, b, both, step)
+    from_b = _from_polygons(b, a, both, step)
     # A shift by exactly the tolerance is within it, whatever the last bit says.
     reach = tolerance_um / mpp * (1 + 1e-9)
-    mean = (from_a.distance @ from_a.weight + from_b.distance @ from_b.weight) / (length_a + length_b)
+    mean = (from_a.distance @ from_a.weight + from_b.distance @ from_b.weight) / (from_a.length + from_b.length)
     return Boundaries(
         length_before=length_a * mpp,
         length_after=length_b * mpp,
         near_before=from_a.share_within(reach) * length_a * mpp,
         near_after=from_b.share_within(reach) * length_b * mpp,
-        hd=float(max(from_a.distance.max(), from_b.distance.max())) * mpp,
+        hd=float(max(from_a.distance.max(initial=0.0), from_b.distance.max(initial=0.0))) * mpp,
         hd95=max(_quantile(from_a), _quantile(from_b)) * mpp,
         assd=float(mean) * mpp,
         step=step * mpp,
@@ -138,8 +138,9 @@ class Outline(NamedTuple):
     previous: NDArray[np.intp]
 
     @classmethod
-    def of(cls, region: BaseGeometry) -> Outline:
-        points, owner = shapely.get_coordinates(shapely.get_rings(polygons_of(region)), return_index=True)
+    def of(cls, polygons: BaseGeometry | Shapes) -> Outline:
+        parts = polygons if isinstance(polygons, np.ndarray) else polygons_of(polygons)
+        points, owner = shapely.get_coordinates(shapely.get_rings(parts), return_index=True)
         same = owner[1:] == owner[:-1]
         start, end, ring = points[:-1][same], points[1:][same], owner[:-1][same]
         lengths = np.hypot(*(end - start).T)
@@ -153,18 +154,65 @@ class Outline(NamedTuple):
 
 def _firsts(ring: NDArray[np.intp]) -> NDArray[np.intp]:
     """Where each ring begins."""
-    return np.flatnonzero(np.diff(ring, prepend=-1))
+    return np.flatnonzero(np.concatenate([[True], ring[1:] != ring[:-1]]))[: len(ring)]
+
+
+def _told_apart(a: Shapes, b: Shapes) -> tuple[Shapes, Shapes, Shapes]:
+    """Polygons that only one region has, and those that both have, vertex for vertex: (of a, of b, both).
+
+    Corrections leave most polygons of a slide alone, and their distance to the other boundary is 0 all the way.
+    """
+    index_b, index_a = shapely.STRtree(a).query(b)
+    same = shapely.equals_exact(a[index_a], b[index_b], 0.0)
+    in_a, in_b = np.zeros(len(a), bool), np.zeros(len(b), bool)
+    in_a[index_a[same]], in_b[index_b[same]] = True, True
+    return a[~in_a], b[~in_b], a[in_a]
 
 
 class Samples(NamedTuple):
-    """Distances of samples to the other boundary, and the arc length that each stands for; in px."""
+    """Distances of samples to the other boundary, and the arc length that each stands for; in px.
+
+    `alike` is the length of what both boundaries have: at distance 0, and not sampled.
+    """
 
     distance: Floats
     weight: Floats
+    alike: float = 0.0
+
+    @property
+    def length(self) -> float:
+        """Of the whole boundary, px."""
+        return self.alike + float(self.weight.sum())
 
     def share_within(self, reach: float) -> float:
         """Share of the boundary that is at most `reach` away from the other; all of it is exactly 1."""
-        return float(self.weight[self.distance <= reach].sum() / self.weight.sum())
+        return (self.alike + float(self.weight[self.distance <= reach].sum())) / self.length
+
+
+def _from_polygons(own: Shapes, other: Shapes, both: Shapes, step: float) -> Samples:
+    """Distances of the boundary of `own` and `both` to that of `other` and `both`."""
+    alike = float(shapely.length(both).sum())
+    if not own.size:
+        return Samples(np.zeros(0), np.zeros(0), alike)
+    outline = Outline.of(own)
+    if not other.size:
+        return _distances(outline, Outline.of(both), step)._replace(alike=alike)
+    found = _distances(outline, Outline.of(other), step)
+    if both.size and (near := _within_reach(own, outline, found, both, step)).size:
+        found = _distances(outline, Outline.of(np.concatenate([other, near])), step)
+    return found._replace(alike=alike)
+
+
+def _within_reach(own: Shapes, outline: Outline, found: Samples, both: Shapes, step: float) -> Shapes:
+    """The polygons of `both` that some sample of `own` may be nearer to than it was found to be to the others."""
+    _, rings_of = shapely.get_rings(own, return_index=True)
+    _, _, segment = _samples(outline, step)
+    reach = np.zeros(len(own))
+    np.maximum.at(reach, rings_of[outline.ring[segment]], found.distance)
+    low_x, low_y, high_x, high_y = shapely.bounds(own).T
+    around = shapely.box(low_x - reach, low_y - reach, high_x + reach, high_y + reach)[reach > 0]
+    near: Shapes = both[np.unique(shapely.STRtree(both).query(around)[1])]
+    return near
 
 
 def _distances(a: Outline, b: Outline, step: float) -> Samples:
@@ -187,7 +235,8 @@ class _Search:
 
     A kd-tree over the vertices, and over points on long segments so that no two are more than `step` apart, names the
     segments to look at. A segment at distance d has such a station within √(d² + step²/4): where all stations that near
-    were looked at, the answer is exact; the few other points are asked of a tree of the segments themselves.
+    were looked at, the answer is exact; for the other points more stations are looked at, and for the last few all that
+    are near enough.
     """
 
     def __init__(self, outline: Outline, step: float) -> None:
@@ -195,27 +244,34 @@ class _Search:
         self._step = step
         stations, self._owner = _stations(outline, step)
         self._tree = cKDTree(stations, balanced_tree=False, compact_nodes=False)
-        self._segments: shapely.STRtree | None = None
 
     def nearest(self, points: Floats) -> Floats:
-        reach, found = (np.asarray(array) for array in self._tree.query(points, k=_CANDIDATES))
-        found = np.minimum(found, len(self._owner) - 1)
         distance = np.full(len(points), np.inf)
-        for candidate in found.T:
-            segment = self._owner[candidate]
-            for some in (segment, self._outline.previous[segment]):
-                np.minimum(distance, _to_segment(points, self._outline, some), out=distance)
-        (unsure,) = np.nonzero(reach[:, -1] ** 2 < distance**2 + self._step**2 / 4)
-        if unsure.size:
-            distance[unsure] = self._exhaustive(points[unsure])
+        unsure = np.arange(len(points))
+        for candidates in _CANDIDATES:
+            some = points if len(unsure) == len(points) else points[unsure]
+            reach, found = (np.asarray(array) for array in self._tree.query(some, k=candidates))
+            found = np.minimum(found, len(self._owner) - 1)
+            distance[unsure] = looked_at = self._to_nearest(some, found)
+            unsure = unsure[reach[:, -1] ** 2 < looked_at**2 + self._step**2 / 4]
+            if not unsure.size:
+                return distance
+        distance[unsure] = self._within_reach(points[unsure], distance[unsure])
         return distance
 
-    def _exhaustive(self, points: Floats) -> Floats:
-        if self._segments is None:
-            ends = np.stack([self._outline.start, self._outline.end], axis=1)
-            self._segments = shapely.STRtree(np.asarray(shapely.linestrings(ends), dtype=object))
-        _, distance = self._segments.query_nearest(shapely.points(points), return_distance=True, all_matches=False)
-        return np.asarray(distance, np.float64)
+    def _within_reach(self, points: Floats, distance: Floats) -> Floats:
+        """The same from all stations that can belong to a nearer segment: few points, however many stations."""
+        reach = np.sqrt(distance**2 + self._step**2 / 4) * (1 + 1e-9)
+        found = self._tree.query_ball_point(points, reach)
+        return np.array([self._to_nearest(points[i : i + 1], np.array([own])) for i, own in enumerate(found)])[:, 0]
+
+    def _to_nearest(self, points: Floats, stations: NDArray[np.intp]) -> Floats:
+        """Distance of each point to the nearest of the segments at its stations."""
+        segment = self._owner[stations]
+        to_own = _to_segment(points, self._outline, segment)
+        to_previous = _to_segment(points, self._outline, self._outline.previous[segment])
+        result: Floats = np.minimum(to_own, to_previous).min(axis=1)
+        return result
 
 
 def _samples(outline: Outline, step: float) -> tuple[Floats, Floats, NDArray[np.intp]]:
@@ -245,10 +301,13 @@ def _stations(outline: Outline, step: float) -> tuple[Floats, NDArray[np.intp]]:
 
 
 def _to_segment(points: Floats, outline: Outline, segment: NDArray[np.intp]) -> Floats:
-    """Distance of each point to its segment."""
-    start, along = outline.start[segment], (outline.end - outline.start)[segment]
-    share = np.clip(((points - start) * along).sum(axis=1) / outline.lengths[segment] ** 2, 0.0, 1.0)
-    result: Floats = np.hypot(*(points - start - share[:, None] * along).T)
+    """Distance of each point to its segments: of shape (points, segments of each), as `segment`."""
+    # Columns one by one: sums over an axis of two are slow.
+    start_x, start_y = outline.start[:, 0][segment], outline.start[:, 1][segment]
+    along_x, along_y = outline.end[:, 0][segment] - start_x, outline.end[:, 1][segment] - start_y
+    x, y = points[:, :1] - start_x, points[:, 1:] - start_y
+    share = np.clip((x * along_x + y * along_y) / outline.lengths[segment] ** 2, 0.0, 1.0)
+    result: Floats = np.hypot(x - share * along_x, y - share * along_y)
     return result
 
 
@@ -280,6 +339,9 @@ def _keys(outline: Outline) -> NDArray[np.uint64]:
 def _quantile(samples: Samples) -> float:
     """The smallest distance within which at least 95 % of the boundary lies."""
     order = np.argsort(samples.distance, kind="stable")
-    share = np.cumsum(samples.weight[order])
-    at = np.searchsorted(share, _QUANTILE * share[-1] * (1 - 1e-12))
+    share = samples.alike + np.cumsum(samples.weight[order])
+    whole = float(share[-1]) if share.size else samples.alike
+    if samples.alike >= _QUANTILE * whole * (1 - 1e-12):
+        return 0.0
+    at = np.searchsorted(share, _QUANTILE * whole * (1 - 1e-12))
     return float(samples.distance[order][min(int(at), len(order) - 1)])

@@ -10,17 +10,30 @@ from wsi_pipeline.config import Config
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.learning.calibrate import read_calibration
 from wsi_pipeline.models import is_named, load_card
+from wsi_pipeline.models.machine import available_cores
 from wsi_pipeline.privacy import expire_events
 from wsi_pipeline.rundir import RunDir
 from wsi_pipeline.stages.lock import exclusive
 from wsi_pipeline.stages.predict import model_path_of
 
 
-def collect_run(config: Config) -> CollectResult:
-    """Read every project of the run and write `review/`; see `wsi_pipeline.collect.collect`."""
+def collect_run(config: Config, *, workers: int | None = None) -> CollectResult:
+    """Read every project of the run and write `review/`; see `wsi_pipeline.collect.collect`.
+
+    Parameters
+    ----------
+    workers
+        Processes at most; as many as there are cores unless told.
+    """
     run = RunDir(config.output)
     with exclusive(run.lock):
-        result = collect(run, config.review, config.costs, calibration=calibration_of(config))
+        result = collect(
+            run,
+            config.review,
+            config.costs,
+            calibration=calibration_of(config),
+            workers=workers or available_cores(),
+        )
         if config.privacy.keep_events_days is not None:
             expire_events(run, config.review, config.privacy.keep_events_days)
         return result

@@ -1,0 +1,90 @@
+"""Flags held against a second read: what a reader drew on the same slide who saw neither regions nor flags."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from wsi_pipeline.collect.changed import area_in, changed_region
+from wsi_pipeline.collect.doubt import is_of_this_handout
+from wsi_pipeline.collect.images import CollectedImage
+from wsi_pipeline.collect.matching import Change, Pair
+from wsi_pipeline.collect.work import corrected_path
+from wsi_pipeline.errors import WsiError
+from wsi_pipeline.handout import snapshot_of
+from wsi_pipeline.handout.plan import ASSISTED
+from wsi_pipeline.measures import not_measured
+from wsi_pipeline.measures.flags import Reference, is_changed, judge_flags
+from wsi_pipeline.objects import Kind, PathObject
+from wsi_pipeline.qupath import read_geojson
+from wsi_pipeline.regions import read_tiles
+from wsi_pipeline.rundir import RunDir
+from wsi_pipeline.states import Source
+
+CAVEAT = (
+    "The reference is one reader who saw nothing of the model: where readers differ from each other, "
+    "flags are judged by one of them."
+)
+
+
+def second_read_figures(run: RunDir, images: Sequence[CollectedImage], shared: frozenset[str]) -> dict[str, Any]:
+    """The part `second_read` of metrics.json: flags against where prediction and a blind reader differ, by class.
+
+    Of each slide the first reviewed image of the manual arm counts; a slide without one, or without the tiles that its
+    handout had, takes no part.
+    """
+    shown = _first(i for i in images if i.slide.arm == ASSISTED and i.slide.planted is None)
+    blind = _first(i for i in images if i.slide.arm != ASSISTED and i.state.is_reviewed)
+    columns: list[tuple[str, bool, float, float, float]] = []
+    used: list[CollectedImage] = []
+    for slide_id in sorted(shown.keys() & blind.keys()):
+        image, other = shown[slide_id], blind[slide_id]
+        if not run.slide(slide_id).tiles.exists() or not is_of_this_handout(run, image.slide):
+            continue
+        try:
+            tiles = read_tiles(run.slide(slide_id).tiles)
+            predicted = snapshot_of(run, image.plan, image.slide)
+            drawn = read_geojson(corrected_path(run, other, shared))
+        except WsiError:
+            # The image itself was read; without its reference it says nothing here.
+            continue
+        um2 = image.slide.mpp**2
+        areas = area_in(changed_region(_against(predicted, drawn)), tiles) * um2
+        columns += [
+            (slide_id, t.flagged, t.score, float(area), t.tissue_share * t.width * t.height * um2)
+            for t, area in zip(tiles, areas, strict=True)
+        ]
+        used.append(other)
+    if not columns:
+        return not_measured("no slide with review tiles was also read without the model's regions")
+    slides, flagged, score, area, tissue = (np.array(column) for column in zip(*columns, strict=True))
+    quality = judge_flags(
+        flagged=flagged,
+        score=score,
+        area=area,
+        changed=is_changed(area, tissue),
+        slides=slides,
+        reference=Reference.SECOND_READ,
+    )
+    simulated = any(image.source is Source.SIMULATED for image in used)
+    return {
+        "source": str(Source.SIMULATED if simulated else Source.MEASURED),
+        "reference": str(Reference.SECOND_READ),
+        "caveat": CAVEAT,
+        "flags": quality.to_json(),
+    }
+
+
+def _first(images: Iterable[CollectedImage]) -> dict[str, CollectedImage]:
+    found: dict[str, CollectedImage] = {}
+    for image in images:
+        found.setdefault(image.slide.slide_id, image)
+    return found
+
+
+def _against(predicted: Sequence[PathObject], drawn: Sequence[PathObject]) -> list[Pair]:
+    """As if all that was predicted had been deleted and all that was drawn added: classes are compared as wholes."""
+    before = [Pair(item, None, Change.DELETED) for item in predicted if item.kind is Kind.ANNOTATION]
+    return [*before, *(Pair(None, item, Change.ADDED) for item in drawn if item.kind is Kind.ANNOTATION)]
