@@ -116,7 +116,7 @@ def large(converted: OpenVinoSegmenter) -> tuple[NDArray[np.uint8], Maps]:
 
 
 @given(st.data())
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_window_of_any_shape_anywhere_gives_the_map_of_the_whole_within_one_step(
     converted: OpenVinoSegmenter, large: tuple[NDArray[np.uint8], Maps], data: st.DataObject
 ) -> None:
