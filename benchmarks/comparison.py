@@ -45,7 +45,7 @@ def main() -> None:
     if not options.null:
         outcome("benchmarks.engine", str(slide), weights)
     ours = outcome("benchmarks.engine", str(slide), weights)
-    for extra in ([], ["--channels-last"]):
+    for extra in ([],) if options.null else ([], ["--channels-last"]):
         theirs = outcome(
             "benchmarks.naive", str(slide), weights, *extra, "--output", str(slide.with_suffix(".geojson"))
         )

@@ -11,12 +11,13 @@ QUICK = (
     ("benchmarks.qpdata",),
     ("benchmarks.measures",),
     ("benchmarks.comparison",),
+    ("benchmarks.comparison", "--size", "16384", "--null"),
 )
 LONG = (
     ("benchmarks.reading", "--size", "16384"),
     ("benchmarks.regions", "--long"),
     ("benchmarks.measures", "--slides", "1000", "--workers", "2"),
-    ("benchmarks.comparison", "--size", "16384", "--null"),
+    ("benchmarks.vast",),
 )
 
 

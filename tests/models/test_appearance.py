@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydantic import ValidationError
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, laplace
 from scipy.spatial.distance import mahalanobis
 
 from tests.learning.made import trained_card
@@ -123,6 +123,14 @@ def test_windows_of_a_tile_are_its_quarters() -> None:
     tile = np.tile(window(1), (2, 2, 1))
     assert len(windows_of(tile)) == 4
     assert len(windows_of(window(1)[:64, :64])) == 1
+
+
+def test_sharpness_is_the_variance_of_scipys_laplacian() -> None:
+    image = np.random.default_rng(4).integers(0, 200, (64, 80, 3), dtype=np.uint8)
+    features = features_of(image)
+    assert features is not None
+    edges = laplace((-np.log10((image.astype(np.float64) + 1) / 256)).mean(axis=2))
+    assert features[6] == pytest.approx(np.log10(edges.var() + 1e-8), abs=1e-9)
 
 
 def test_a_card_keeps_it_and_one_without_is_what_it_was(appearance: Appearance) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from tests.models.nets import contrasty_unet, tumor_card
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.models import Maps, ModelCard, RuntimeChoice, Segmenter, Way, choose_runtime, machine, runtime
-from wsi_pipeline.models.runtime import choose, probe, resolve_device, ways
+from wsi_pipeline.models.runtime import choose, kept_choices, probe, resolve_device, ways
 from wsi_pipeline.models.torch_runtime import TorchSegmenter
 
 CARD = tumor_card(sha256="c" * 64)
@@ -89,6 +90,20 @@ def test_a_choice_is_kept_and_measured_anew_only_when_asked() -> None:
     assert (second.runtime, second.measurements) == (first.runtime, first.measurements)
     assert decide(opener(opened, slow="openvino"), refresh=True).runtime == "torch"
     assert opened
+
+
+def test_what_is_kept_is_listed_by_model_unless_it_is_of_another_processor(tmp_path: Path) -> None:
+    assert kept_choices() == []
+    chosen = decide(opener([], slow="torch"))
+    ((name, listed),) = kept_choices()
+    assert name
+    assert (listed.runtime, listed.reason, listed.cached) == (chosen.runtime, chosen.reason, True)
+    (kept,) = (tmp_path / "cache" / "runtime").iterdir()
+    raw = json.loads(kept.read_text())
+    kept.write_text(json.dumps({**raw, "machine": "another"}))
+    assert kept_choices() == []
+    kept.write_text("{")
+    assert kept_choices() == []
 
 
 def test_a_kept_choice_that_is_damaged_is_measured_again(tmp_path: Path) -> None:

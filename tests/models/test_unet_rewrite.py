@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
 from tests.models.nets import contrasty_unet, tumor_card
 from wsi_pipeline.models.openvino_runtime import INSIDE_HALO, OpenVinoSegmenter, load_openvino
 from wsi_pipeline.models.segmenter import InsideSegmenter, Maps, inside
+from wsi_pipeline.models.torch_runtime import MapGraph
 from wsi_pipeline.models.unet import HALO, save_model
 from wsi_pipeline.models.unet_rewrite import MARGINS, JoinedConv, RewrittenUNet
 
@@ -97,6 +101,47 @@ def test_openvino_gives_the_inside_for_any_halo(converted: OpenVinoSegmenter, ha
     assert part.probability.shape == (2, 1, 64, 40)
     assert np.abs(part.probability.astype(int) - wanted.probability).max() <= 1
     assert np.abs(part.uncertainty.astype(int) - wanted.uncertainty).max() <= 4
+
+
+@pytest.fixture(scope="module")
+def large(converted: OpenVinoSegmenter) -> tuple[NDArray[np.uint8], Maps]:
+    """An image of 256 px in its halo, coarse and fine, and the maps of all of it at once, computed to the edge."""
+    rng = np.random.default_rng(1)
+    side = 256 + 2 * HALO
+    coarse = rng.integers(0, 200, (side // 16, side // 16, 3), dtype=np.uint8).repeat(16, 0).repeat(16, 1)
+    image = coarse + rng.integers(0, 56, coarse.shape, dtype=np.uint8)
+    maps = inside(converted.predict(image[None]), HALO)
+    assert np.ptp(maps.probability) > 64
+    return image, maps
+
+
+@given(st.data())
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_window_of_any_shape_anywhere_gives_the_map_of_the_whole_within_one_step(
+    converted: OpenVinoSegmenter, large: tuple[NDArray[np.uint8], Maps], data: st.DataObject
+) -> None:
+    image, whole = large
+    height, width = (8 * data.draw(st.integers(1, 32)) for _ in range(2))
+    y, x = (8 * data.draw(st.integers(0, 32 - side // 8)) for side in (height, width))
+    window = image[None, y : y + height + 2 * HALO, x : x + width + 2 * HALO]
+    wanted = whole.probability[:, :, y : y + height, x : x + width].astype(int)
+    for maps in (converted.predict_inside(window, HALO), inside(converted.predict(window), HALO)):
+        # The order of sums may depend on a window's shape, and a value between two steps go either way.
+        assert np.abs(maps.probability - wanted).max() <= 1
+    again = converted.predict_inside(window, HALO)
+    np.testing.assert_array_equal(again.probability, converted.predict_inside(window, HALO).probability)
+
+
+@pytest.mark.parametrize("channels", [2, 8])
+def test_the_map_is_that_of_torch_with_the_network_as_it_was_learned(tmp_path: Path, channels: int) -> None:
+    """What the bundle computes and the plain network's probability part by a step of 1/255 at most."""
+    net = contrasty_unet(channels)
+    card = save_model(tmp_path, net, tumor_card())
+    images = np.random.default_rng(2).integers(0, 256, (1, 2 * HALO + 64, 2 * HALO + 40, 3), dtype=np.uint8)
+    found = load_openvino(card, tmp_path / "model.safetensors", threads=1).predict_inside(images, HALO)
+    with torch.no_grad():
+        wanted = MapGraph(net, card).eval()(torch.from_numpy(images))[0].numpy()[:, :, HALO:-HALO, HALO:-HALO]
+    assert np.abs(found.probability.astype(int) - wanted).max() <= 1
 
 
 def test_the_halo_of_the_runtime_is_that_of_the_network(converted: OpenVinoSegmenter) -> None:

@@ -7,14 +7,19 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from tests.regions.fakes import ArrayMap, array_map
 from wsi_pipeline.config import Review
 from wsi_pipeline.errors import StoreError
 from wsi_pipeline.objects import META_RUN, Kind
 from wsi_pipeline.regions import ReviewTile, read_tiles, review_tiles, tile_objects, write_tiles
+from wsi_pipeline.regions.tiles import STEP, _Rows
 from wsi_pipeline.slides import TissueMask
 from wsi_pipeline.states import REVIEW_CLASS
+from wsi_pipeline.tiling import Bounds
 
 SETTINGS = Review(tile_um=64, max_tiles=2, audit_tiles=1)
 
@@ -182,3 +187,27 @@ def test_flagged_tiles_become_detections_that_the_brush_leaves_alone() -> None:
     assert first.measurements["Review: rank"] == 1
     assert first.metadata[META_RUN] == "r"
     assert [o.uuid for o in objects] == [o.uuid for o in tile_objects(tiles_of(), run_id="r")]
+
+
+@given(
+    height=st.integers(1, 5000),
+    tops=st.lists(st.integers(0, 5000), min_size=1, max_size=8).map(sorted),
+    length=st.integers(1, 1500),
+)
+@settings(max_examples=60, deadline=None)
+def test_rows_of_a_map_are_those_asked_for_and_none_is_read_twice(height: int, tops: list[int], length: int) -> None:
+    image = np.random.default_rng(height).integers(0, 256, (height, 3), dtype=np.uint8)
+    read = np.zeros(height, int)
+
+    def counted(bounds: Bounds) -> NDArray[np.uint8]:
+        assert bounds.y % STEP == 0
+        assert 0 <= bounds.y < bounds.bottom <= height
+        read[bounds.y : bounds.bottom] += 1
+        return image[bounds.y : bounds.bottom]
+
+    rows = _Rows(counted, height, 3)
+    for top in tops:
+        bottom = min(top + length, height)
+        if top < bottom:
+            np.testing.assert_array_equal(rows.between(top, bottom), image[top:bottom])
+    assert read.max(initial=0) <= 1

@@ -66,6 +66,7 @@ def test_a_run_that_is_killed_again_and_again_ends_in_the_bytes_of_one_left_alon
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # twenty starts of Python and more, on a machine that may be busy
 def test_killed_at_each_of_many_moments(cohort: Path, alone: dict[str, bytes]) -> None:
     slides = [name for name in alone if name.startswith("slides/")]
     moments = [*range(2, len(slides), max(1, len(slides) // 8)), len(slides)]
@@ -79,6 +80,7 @@ def test_killed_at_each_of_many_moments(cohort: Path, alone: dict[str, bytes]) -
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # twenty starts of Python and more, on a machine that may be busy
 def test_killed_after_random_delays_without_a_fresh_start(cohort: Path, alone: dict[str, bytes]) -> None:
     rng = random.Random(0)
     fresh(cohort)
@@ -89,6 +91,7 @@ def test_killed_after_random_delays_without_a_fresh_start(cohort: Path, alone: d
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # twenty starts of Python and more, on a machine that may be busy
 @pytest.mark.parametrize("runtime", ["torch", "openvino"])
 def test_a_network_that_is_killed_goes_on_with_the_same_bytes(runtime: str, tmp_path: Path) -> None:
     if runtime == "openvino":

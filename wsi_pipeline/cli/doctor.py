@@ -29,11 +29,16 @@ def doctor(model: ModelPath = "", as_json: AsJson = False) -> None:
     if as_json:
         print_json(facts)
         return
-    print_table(("what", "found"), [(name, value) for name, value in facts.items()])
+    print_table(("what", "found"), [(name, _in_words(value)) for name, value in facts.items()])
+
+
+def _in_words(value: Any) -> Any:
+    return ("\n".join(value) or "none yet: --model measures one") if isinstance(value, list) else value
 
 
 def _facts() -> dict[str, Any]:
     from wsi_pipeline.models.machine import available_cores, cache_dir, cpu_name, installed, may_have_cuda
+    from wsi_pipeline.models.runtime import kept_choices
     from wsi_pipeline.qupath import find_qupath
     from wsi_pipeline.qupath.find import ENV_DIR, jpype_version, pair_in_words
     from wsi_pipeline.stages.state import versions
@@ -50,6 +55,7 @@ def _facts() -> dict[str, Any]:
         "CUDA": "a driver is there" if may_have_cuda() else "none found: models run on the CPU",
         "free disk here": f"{free:.1f} GB",
         "model cache": str(cache_dir()),
+        "runtimes measured here": [f"{name}: {choice.reason}" for name, choice in kept_choices()],
         "paquo": qupath.paquo_version or "not installed",
         "QuPath": f"{qupath.qupath_version} in {qupath.qupath_dir}"
         if qupath.qupath_dir

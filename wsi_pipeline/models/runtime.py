@@ -91,6 +91,9 @@ class RuntimeChoice:
         return cls(**{**raw, "measurements": measured})
 
 
+_ABOUT: Final = ("model", "machine")
+"""What a kept choice says beside itself, for people."""
+
 Opener = Callable[[Way, int], Segmenter]
 """Loads a model in one way with so many threads."""
 
@@ -182,7 +185,7 @@ def choose(
         return known
     chosen = _fastest(_measure_all(card, candidates, open_way, threads), threads)
     try:
-        write_json(kept, {**chosen.to_json(), "cached": True})
+        write_json(kept, {**chosen.to_json(), "cached": True, "model": card.name, "machine": cpu_name()})
     except StoreError as error:
         _log.warning("the choice of runtime cannot be kept: %s", error)
     return chosen
@@ -195,11 +198,23 @@ def _choice_file(card: ModelCard, candidates: Sequence[Way], threads: int) -> Pa
     return cache_dir() / "runtime" / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
 
 
+def kept_choices() -> list[tuple[str, RuntimeChoice]]:
+    """Name of the model and choice of each measurement that is kept of this processor, by name."""
+    found = []
+    for path in sorted((cache_dir() / "runtime").glob("*.json")):
+        choice = _read_choice(path)
+        about = read_json(path) if choice is not None else {}
+        if choice is not None and about.get("machine") == cpu_name():
+            found.append((str(about.get("model", "?")), choice))
+    return sorted(found, key=lambda item: (item[0], item[1].reason))
+
+
 def _read_choice(path: Path) -> RuntimeChoice | None:
     if not path.is_file():
         return None
     try:
-        return RuntimeChoice.from_json(read_json(path))
+        raw = read_json(path)
+        return RuntimeChoice.from_json({k: v for k, v in raw.items() if k not in _ABOUT})
     except (StoreError, KeyError, TypeError) as error:
         _log.warning("the kept choice of runtime %s is damaged (%s); measuring again", path, error)
         return None

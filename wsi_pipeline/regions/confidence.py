@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
+
+VALUES: Final = np.arange(256)
+MARGIN: Final = np.abs(2 * VALUES - 255)
+"""255 · |2p − 1| by 255 · p, int64 (256,)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,60 +73,97 @@ def stripe_sums(
         Mutual information, uint8 (rows, columns), where there are several predictions.
     """
 
-    def sums(values: NDArray[np.generic]) -> Floats:
-        # A column of a stripe holds a few thousand pixels of 255 at most: 32 bits are enough, and quick.
-        result: Floats = np.add.reduceat(values.sum(axis=0, dtype=np.int32).astype(np.float64), starts)
-        return result
-
-    marked = [p > level for p in per_class]
-    wrong, margin = (_exclusive if exclusive and len(per_class) > 1 else _independent)(per_class, marked)
-    count = sums(on_tissue)
-    n = np.maximum(count, 1) * 255.0
-    probability = [sums(p * on_tissue) for p in per_class]
-    predicted = sums(np.logical_or.reduce(marked) & on_tissue) / np.maximum(count, 1)
-    inside = sum((sums(p * (y & on_tissue)) for p, y in zip(per_class, marked, strict=True)), np.zeros(len(starts)))
-    area = sum((sums(y & on_tissue) for y in marked), np.zeros(len(starts)))
-    whole = sum(probability, np.zeros(len(starts))) + 255.0 * area
-    expected, apart, unsure = (sums(values * on_tissue) / n for values in (wrong, margin, entropy))
-    information = None if disagreement is None else sums(disagreement * on_tissue) / n
-    return [
-        TileSums(
-            pixels=int(count[i]),
-            predicted_share=min(1.0, float(predicted[i])),
-            probability=tuple(float(p[i] / n[i]) for p in probability),
-            entropy=float(unsure[i]),
-            expected=float(expected[i]),
-            margin=float(apart[i]) if count[i] else None,
-            confidence=float(2 * inside[i] / whole[i]) if area[i] else None,
-            mutual_information=None if information is None or not count[i] else float(information[i]),
+    together = _joint(per_class, level, exclusive=exclusive and len(per_class) > 1)
+    tiles = []
+    for start, end in zip(starts, [*starts[1:], on_tissue.shape[1]], strict=True):
+        where = on_tissue[:, start:end]
+        # Pillow counts bytes in one pass, in a fraction of the time that sums of products over the pixels take.
+        mask = None if where.all() else Image.fromarray(where.view(np.uint8))
+        of_class, of_all = (
+            [_histogram(values[:, start:end], mask) for values in maps] for maps in (per_class, together)
         )
-        for i in range(len(starts))
-    ]
+        tile = _tile(of_class, of_all or of_class, _histogram(entropy[:, start:end], mask), level)
+        if disagreement is not None and tile.pixels:
+            counts = _histogram(disagreement[:, start:end], mask)
+            tile = replace(tile, mutual_information=int(counts @ VALUES) / (tile.pixels * 255.0))
+        tiles.append(tile)
+    return tiles
 
 
-def _exclusive(
-    per_class: Sequence[NDArray[np.uint8]], marked: Sequence[NDArray[np.bool_]]
-) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
-    """255 · (1 − p of the label) and 255 · (p₁ − p₂), of two classes or more.
+def _histogram(values: NDArray[np.uint8], mask: Image.Image | None) -> Counts:
+    """How many pixels have each value, int64 (256,); of a mask those where it is not 0."""
+    return np.array(Image.fromarray(np.ascontiguousarray(values)).histogram(mask), np.int64)
+
+
+def _tile(per_class: Sequence[Counts], together: Sequence[Counts], entropy: Counts, level: float) -> TileSums:
+    """What the histograms of a tile say.
+
+    Parameters
+    ----------
+    together
+        Of the maps of `_joint`; of a single class its own, from which they follow.
+    """
+    pixels = int(entropy.sum())
+    n = max(1, pixels) * 255.0
+    marked = level < VALUES
+    if len(together) == 1:
+        (of_class,) = together
+        predicted = int(of_class[marked].sum())
+        wrong, margin = int(of_class @ _wrong(level)), int(of_class @ MARGIN)
+    else:
+        highest, of_wrong, of_margin = together
+        predicted = int(highest[marked].sum())
+        wrong, margin = int(of_wrong @ VALUES), int(of_margin @ VALUES)
+    probability = [int(counts @ VALUES) for counts in per_class]
+    inside = sum(int(counts[marked] @ VALUES[marked]) for counts in per_class)
+    area = sum(int(counts[marked].sum()) for counts in per_class)
+    return TileSums(
+        pixels=pixels,
+        predicted_share=predicted / max(1, pixels),
+        probability=tuple(p / n for p in probability),
+        entropy=int(entropy @ VALUES) / n,
+        expected=wrong / n,
+        margin=margin / n if pixels else None,
+        confidence=2 * inside / (sum(probability) + 255.0 * area) if area else None,
+    )
+
+
+def _wrong(level: float) -> NDArray[np.int64]:
+    """255 · (1 − p) where one class by itself is marked, and 255 · p elsewhere: int64 (256,) by 255 · p."""
+    return np.where(level < VALUES, 255 - VALUES, VALUES)
+
+
+def _joint(per_class: Sequence[NDArray[np.uint8]], level: float, *, exclusive: bool) -> tuple[NDArray[np.uint8], ...]:
+    """The maps that only all classes together give: highest probability, `_wrong` and margin; of one class none."""
+    if len(per_class) == 1:
+        return ()
+    return _exclusive(per_class, level) if exclusive else _independent(per_class, level)
+
+
+def _exclusive(per_class: Sequence[NDArray[np.uint8]], level: float) -> tuple[NDArray[np.uint8], ...]:
+    """The highest 255 · p; 255 · (1 − p of the label); and 255 · (p₁ − p₂), of two classes or more.
 
     The label is the likeliest class where one is marked, else background.
     """
-    total, first, second = (np.zeros(per_class[0].shape, np.int16) for _ in range(3))
-    for of_class in per_class:
-        p = of_class.astype(np.int16)
+    total = np.zeros(per_class[0].shape, np.uint16)
+    first, second = (np.zeros(per_class[0].shape, np.uint8) for _ in range(2))
+    for p in per_class:
         total += p
         np.maximum(second, np.minimum(first, p), out=second)
         np.maximum(first, p, out=first)
     # Rounded one by one, the classes may add up to a little more than 255.
-    background = np.maximum(0, 255 - total)
-    wrong = 255 - np.where(np.logical_or.reduce(marked), first, background)
+    background = (255 - np.minimum(total, 255)).astype(np.uint8)
+    wrong = 255 - np.where(first > level, first, background)
     np.maximum(second, np.minimum(first, background), out=second)
-    return wrong.astype(np.int16), (np.maximum(first, background) - second).astype(np.int16)
+    return first, wrong, np.maximum(first, background) - second
 
 
-def _independent(
-    per_class: Sequence[NDArray[np.uint8]], marked: Sequence[NDArray[np.bool_]]
-) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
-    """Of the class that is least sure: 255 · (1 − p) where it is marked and 255 · p elsewhere; 255 · |2p − 1|."""
-    p, y = np.stack(per_class).astype(np.int16), np.stack(marked)
-    return np.where(y, 255 - p, p).max(axis=0), np.abs(2 * p - 255).min(axis=0)
+def _independent(per_class: Sequence[NDArray[np.uint8]], level: float) -> tuple[NDArray[np.uint8], ...]:
+    """The highest 255 · p; and of the class that is least sure: 255 · (1 − p of its label), 255 · |2p − 1|."""
+    tables = _wrong(level).astype(np.uint8), MARGIN.astype(np.uint8)
+    first, wrong, margin = per_class[0], tables[0][per_class[0]], tables[1][per_class[0]]
+    for p in per_class[1:]:
+        first = np.maximum(first, p)
+        np.maximum(wrong, tables[0][p], out=wrong)
+        np.minimum(margin, tables[1][p], out=margin)
+    return first, wrong, margin

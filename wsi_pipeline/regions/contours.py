@@ -93,6 +93,7 @@ def class_polygons(source: ProbabilityMap, channel: int, threshold: float, facto
         pieces.append(polygons[~touches])
         on_seam.append(polygons[touches])
     if on_seam and sum(map(len, on_seam)):
+        on_seam.reverse()
         pieces.append(shapely.get_parts(shapely.union_all(np.concatenate(on_seam))))
     if not pieces:
         return np.empty(0, dtype=object)
@@ -114,13 +115,8 @@ def _blocks(
 ) -> Iterator[tuple[Polygons, NDArray[np.bool_]]]:
     """Polygons of each block (level-0 px), and which of them touch a seam to another block."""
     _, height, width = source.shape
-    whole = Bounds(0, 0, width, height)
-    grid = BlockGrid(width, height, source.block)
     scale = source.downsample * factor
-    for row, column in grid:
-        core = grid.bounds(row, column)
-        reach = Bounds(core.x, core.y, core.right + factor, core.bottom + factor).within(whole)
-        samples = pooled(source.read(channel, reach), factor)
+    for core, samples in _with_neighbours(source, channel, factor):
         if not samples.size or samples.max() < level:
             continue
         edges = _Edges(core.x == 0, core.y == 0, core.right == width, core.bottom == height)
@@ -131,6 +127,33 @@ def _blocks(
         touches = _touching(polygons, z.shape, edges)
         origin = np.array([core.x / factor - edges.left + 0.5, core.y / factor - edges.top + 0.5])
         yield _placed(polygons, origin, scale), touches
+
+
+def _with_neighbours(source: ProbabilityMap, channel: int, factor: int) -> Iterator[tuple[Bounds, NDArray[np.uint8]]]:
+    """Each block with its samples and the first ones of its right, lower and diagonal neighbours, from the last block.
+
+    Backwards, so that a block is read once and for itself: of the neighbours, which were read before it, only the
+    samples at the border are kept.
+    """
+    _, height, width = source.shape
+    grid = BlockGrid(width, height, source.block)
+    rows, columns = grid.shape
+    below: dict[int, NDArray[np.uint8]] = {}
+    for row in reversed(range(rows)):
+        first_rows: dict[int, NDArray[np.uint8]] = {}
+        right: NDArray[np.uint8] | None = None
+        for column in reversed(range(columns)):
+            core = grid.bounds(row, column)
+            samples = pooled(source.read(channel, core), factor)
+            first_rows[column], first_column = samples[:1].copy(), samples[:, :1].copy()
+            if right is not None:
+                samples = np.concatenate([samples, right], axis=1)
+            if column in below:
+                lower = [below[column], *([below[column + 1][:, :1]] if column + 1 in below else [])]
+                samples = np.concatenate([samples, np.concatenate(lower, axis=1)], axis=0)
+            yield core, samples
+            right = first_column
+        below = first_rows
 
 
 def _placed(polygons: Polygons, origin: NDArray[np.float64], scale: float) -> Polygons:

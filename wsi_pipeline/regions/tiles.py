@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import math
 import uuid as uuid_module
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -38,6 +39,11 @@ RECIPE: Final = 2
 
 # Less tissue than this in a tile is a rim, not a place to judge.
 ENOUGH_TISSUE: Final = 0.05
+
+STEP: Final = 1024
+"""Rows of the map that are read at once: those of a chunk of the store."""
+
+Reader = Callable[[Bounds], NDArray[np.uint8]]
 
 # Of a tile: how far it lies from what the model was trained on (1 is the edge of that), and in what.
 Strangeness = tuple[float, str]
@@ -108,8 +114,11 @@ def review_tiles(
     """
     side = tile_side(source.downsample, settings, mpp)
     found: list[_Values] = []
+    channels, height, width = source.shape
+    readers: list[Reader] = [*(partial(source.read, c) for c in range(channels)), source.uncertainty]
+    maps = [_Rows(read, height, width) for read in readers]
     for top in range(0, source.size[1], side):
-        found.extend(_tiles_of_row(source, tissue, top, side, level_of(threshold), exclusive))
+        found.extend(_tiles_of_row(source, maps, tissue, top, side, level_of(threshold), exclusive))
     odd = strangeness or {}
     picked = pick(
         [_candidate(values, side, mpp, odd.get((values.bounds.x, values.bounds.y))) for values in found],
@@ -172,11 +181,37 @@ class _Values:
         return self.sums.expected * self.tissue_share * self.bounds.width * self.bounds.height * mpp * mpp
 
 
+class _Rows:
+    """Rows of a map, asked for from the top on: the store's chunks are decoded once, although tiles end within them."""
+
+    def __init__(self, read: Reader, height: int, width: int) -> None:
+        self._read, self._height, self._width = read, height, width
+        self._top = 0
+        self._rows = np.empty((0, width), np.uint8)
+
+    def between(self, top: int, bottom: int) -> NDArray[np.uint8]:
+        """uint8 (bottom - top, width); `top` is never above that of an earlier call."""
+        end = self._top + len(self._rows)
+        if bottom > end:
+            start = max(end, top // STEP * STEP)
+            fresh = self._read(Bounds(0, start, self._width, min(self._height, -(-bottom // STEP) * STEP)))
+            kept = self._rows[max(0, min(top, end) - self._top) :] if start == end else self._rows[:0]
+            self._top = start - len(kept)
+            self._rows = np.concatenate([kept, fresh]) if len(kept) else fresh
+        return self._rows[top - self._top : bottom - self._top]
+
+
 def _tiles_of_row(
-    source: ProbabilityMap, tissue: TissueMask, top: int, side: int, level: float, exclusive: bool
+    source: ProbabilityMap,
+    maps: Sequence[_Rows],
+    tissue: TissueMask,
+    top: int,
+    side: int,
+    level: float,
+    exclusive: bool,
 ) -> list[_Values]:
     """Values of the tiles whose upper edge is `top`; only one row of tiles of the map is in memory."""
-    channels, height, width = source.shape
+    _, height, width = source.shape
     slide = Bounds(0, 0, *source.size)
     d = source.downsample
     y0, y1 = (min(round(v / d), height) for v in (top, top + side))
@@ -187,10 +222,10 @@ def _tiles_of_row(
     if not on_tissue.any():
         return []
     starts = np.unique(np.minimum(np.round(np.arange(0, source.size[0], side) / d).astype(np.intp), width - 1))
-    per_class = [source.read(c, stripe) for c in range(channels)]
+    *per_class, entropy = (rows.between(y0, y1) for rows in maps)
     sums = stripe_sums(
         per_class,
-        source.uncertainty(stripe),
+        entropy,
         on_tissue,
         starts,
         level=level,

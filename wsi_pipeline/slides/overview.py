@@ -143,8 +143,7 @@ def _tissue_lines(lines: Image.Image, tissue: TissueMask) -> None:
             changes = values[step:] != values[:-step]
             rolled[step:] |= changes
             rolled[:-step] |= changes
-    pen = Image.new("RGBA", lines.size, (*TISSUE_COLOR, 255))
-    lines.paste(pen, (0, 0), Image.fromarray(border))
+    lines.paste((*TISSUE_COLOR, 255), (0, 0, *lines.size), Image.fromarray(border))
 
 
 def _scale_bar(drawing: ImageDraw.ImageDraw, width: int, height: int, mpp: float) -> int:

@@ -1,0 +1,28 @@
+"""What a command loads before it does anything: counted in modules, because seconds differ from machine to machine."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+SLOW = ("torch", "openvino", "distributed", "dask", "pandas", "matplotlib", "scipy", "zarr", "pyarrow")
+SLOW += ("skimage", "jpype", "paquo", "IPython", "bokeh", "shapely")
+# Of what is slow to load, all that each may have, and about how many modules that is in all.
+ALLOWED = {
+    "wsi_pipeline.models": ({"shapely"}, 500),
+    "wsi_pipeline.inference": ({"shapely", "zarr", "scipy"}, 1000),
+    "wsi_pipeline.stages.predict": ({"shapely", "zarr", "scipy", "pyarrow"}, 1100),
+}
+
+
+@pytest.mark.parametrize("module", ALLOWED)
+def test_a_module_loads_nothing_slow_but_what_it_needs(module: str) -> None:
+    code = f"import json, sys, {module}; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = json.loads(done.stdout)
+    allowed, most = ALLOWED[module]
+    assert set(loaded) & set(SLOW) <= allowed
+    assert len(loaded) < most
