@@ -205,7 +205,7 @@ def test_what_changed_since_it_was_read_is_not_written_over(tmp_path: Path) -> N
         ours.replace_run_objects(image, objects[0].metadata["wsi_run"], [], objects)
     with pytest.raises(ProjectChanged, match=r"data\.qpdata was changed since it was read"):
         ours.add_objects(image, [region("s1", 300, 300)])
-    ours.set_metadata(image, {"wsi_state": "todo"})
+    ours.set_metadata(image, {"wsi_state": "reviewed"})
     with pytest.raises(ProjectChanged, match=r"project\.qpproj was changed since it was read"):
         ours.save()
     assert files_below(root) == theirs
