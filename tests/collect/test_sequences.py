@@ -184,10 +184,14 @@ class Review(RuleBasedStateMachine):
 
     @rule()
     def hand_out_again(self) -> None:
-        before = files_below(self.run.root)
+        def but_copies() -> dict[str, bytes]:
+            # Copies that a person's save left get their twins, and old ones go.
+            return {name: data for name, data in files_below(self.run.root).items() if "/history/" not in name}
+
+        before = but_copies()
         self.give()
         if self.handed_run == self.run_id:
-            assert files_below(self.run.root) == before
+            assert but_copies() == before
 
     @rule()
     def a_new_model(self) -> None:

@@ -18,19 +18,23 @@ from tests.handout.made import (
     brushed,
     files_below,
     handed_out,
+    image_of,
     objects_of,
+    project_of,
     region,
     save,
     slide,
 )
 from wsi_pipeline.collect import collect
-from wsi_pipeline.config import Costs, Review
-from wsi_pipeline.errors import ProjectError, StoreError
+from wsi_pipeline.config import Costs, Handout, Review
+from wsi_pipeline.errors import ProjectChanged, ProjectError, StoreError
 from wsi_pipeline.files import sha256_file
-from wsi_pipeline.handout import HandoutSlide, hand_out
+from wsi_pipeline.handout import Case, HandoutSlide, StudyBatch, hand_out
 from wsi_pipeline.qupath import read_geojson
 from wsi_pipeline.qupath.history import first_of, history_of, restore, tend
 from wsi_pipeline.qupath.lease import NAME, hold
+from wsi_pipeline.rundir import RunDir
+from wsi_pipeline.stages.handout import hand_out_study
 
 MODELS = [f"{n:016x}" for n in range(1, 8)]
 
@@ -161,6 +165,50 @@ def test_nothing_new_is_handed_out_while_qupath_is_open_and_what_is_there_alread
         hand_out(run, more, CLASSES, [slide(tmp_path)])
     log.write_text('{"type":"heartbeat"}\n{"type":"close"}\n')
     assert hand_out(run, SETTINGS, CLASSES, [new]).replaced == 5
+
+
+def test_a_rater_who_has_the_project_open_does_not_keep_the_others_waiting(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "run")
+    settings = Handout(backend="native", raters=("anna", "ben"))
+    due = [
+        (
+            StudyBatch(
+                batch="batch-1",
+                rater=rater,
+                project=f"projects/batch-1-{rater}/project.qpproj",
+                cases=(Case(slide_id="s1", arm="assisted", position=1),),
+            ),
+            None,
+        )
+        for rater in settings.raters
+    ]
+    assert hand_out_study(run, settings, CLASSES, {"s1": slide(tmp_path)}, due).problems == []
+    (run.root / "projects" / "batch-1-anna" / "events" / "a.jsonl").write_text('{"type":"heartbeat"}\n')
+    result = hand_out_study(run, settings, CLASSES, {"s1": with_model(tmp_path, MODELS[0])}, due)
+    (problem,) = result.problems
+    assert problem.startswith("batch-1-anna: ")
+    assert "close QuPath" in problem
+    assert [path.parent.name for path in result.projects] == ["batch-1-ben"]
+    assert result.replaced == 5
+
+
+def test_what_changed_since_it_was_read_is_not_written_over(tmp_path: Path) -> None:
+    """A QuPath without the scripts leaves no log; what it saves meanwhile stays, in both files."""
+    run, _ = handed_out(tmp_path)
+    root = run.project.parent
+    ours = project_of(run)
+    image = image_of(ours)
+    objects = image.read_objects()
+    save(run, objects[1:], state="in_progress")  # QuPath saves the image and the project
+    theirs = files_below(root)
+    with pytest.raises(ProjectChanged, match=r"s1\.tif: .*data\.qpdata was changed since it was read"):
+        ours.replace_run_objects(image, objects[0].metadata["wsi_run"], [], objects)
+    with pytest.raises(ProjectChanged, match=r"data\.qpdata was changed since it was read"):
+        ours.add_objects(image, [region("s1", 300, 300)])
+    ours.set_metadata(image, {"wsi_state": "reviewed"})
+    with pytest.raises(ProjectChanged, match=r"project\.qpproj was changed since it was read"):
+        ours.save()
+    assert files_below(root) == theirs
 
 
 def test_collecting_writes_nothing_into_a_project_and_needs_no_lease(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from wsi_pipeline.cohort import SlideRef
-from wsi_pipeline.errors import ProjectError, SlideError
+from wsi_pipeline.errors import MppMissing, ProjectError, SlideError, SlideNotFound
 from wsi_pipeline.qupath.affine import affine_of
 from wsi_pipeline.qupath.builders import Builder, builder_uri, innermost, local_path, pixel_size
 from wsi_pipeline.qupath.protocol import IDENTITY
@@ -73,11 +73,16 @@ def check_slide(
     try:
         with open_slide(ref) as slide:
             size, mpp = slide.size, slide.mpp
-    except SlideError as error:
-        move = (
+    except SlideNotFound as error:
+        remedy = (
             f"put it back, or tell the project where it is now: `wsi-pipeline project relocate {project} --map OLD=NEW`"
         )
-        return SlideFacts(None, (Finding("slide", error.cause, move), *found))
+        return SlideFacts(None, (Finding("slide", error.cause, remedy), *found))
+    except MppMissing as error:
+        remedy = "put back the file that was handed out, or set its pixel size in QuPath's Image tab"
+        return SlideFacts(None, (Finding("mpp", error.cause, remedy), *found))
+    except SlideError as error:
+        return SlideFacts(None, (Finding("slide", error.cause, error.remedy), *found))
     if recorded is not None and size != recorded.size:
         found.append(
             Finding(

@@ -13,7 +13,7 @@ from PIL import Image
 
 from wsi_pipeline.cohort import SlideRef
 from wsi_pipeline.config import PURPOSE, Config, Handout
-from wsi_pipeline.errors import ConfigError, StoreError, WsiError
+from wsi_pipeline.errors import ConfigError, ProjectError, StoreError, WsiError
 from wsi_pipeline.files import read_json
 from wsi_pipeline.handout import (
     Case,
@@ -207,7 +207,7 @@ def hand_out_study(
     guideline: tuple[str, bytes] | None = None,
     purpose: str = PURPOSE,
 ) -> HandoutResult:
-    """Write the projects of these batches; of a slide that is not ready the others go on."""
+    """Write the projects of these batches; one that cannot be written now is a problem, and the others go on."""
     total = HandoutResult(run.root / "projects")
     names = [c.name for c in classes]
     for batch, forced in due:
@@ -224,7 +224,12 @@ def hand_out_study(
             purpose=purpose,
         )
         given = [_given(slides[c.slide_id], c, names, settings, batch) for c in batch.cases if c.slide_id in slides]
-        done = hand_out(run, settings, classes, given, part)
+        try:
+            done = hand_out(run, settings, classes, given, part)
+        except ProjectError as error:
+            # One rater who has the project open does not keep the others waiting.
+            total.problems.append(f"{batch.name}: {error}")
+            continue
         total.projects.append(done.project)
         total.project = done.project if len(due) == 1 else total.project
         total.images += done.images
