@@ -157,7 +157,7 @@ class _Worker:
         self._turn = model.turn
         self._store = store
         self._seconds = seconds
-        self._computer = computer(model.segmenter, run)
+        self._computer = computer(self._segmenter, run)
 
     def read_ahead(self, pool: ThreadPoolExecutor) -> Iterator[tuple[BlockSpec, Future[Pixels]]]:
         """Each block with its pixels on the way, the next one's already asked for."""
