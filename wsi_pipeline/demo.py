@@ -55,7 +55,20 @@ COMPARISON_NOTES = (
 
 # What the demo writes into its output, for the day when another version of it makes it anew.
 # The recipe (in `demo`) goes last: a move that was cut off is then taken up again.
-MADE = ("handout", "learning", "notes.txt", "project", "report", "review", "run.json", "slides", "demo")
+MADE = (
+    "audit.jsonl",
+    "audit.head.json",
+    "queue.csv",
+    "handout",
+    "learning",
+    "notes.txt",
+    "project",
+    "report",
+    "review",
+    "run.json",
+    "slides",
+    "demo",
+)
 RECIPE = "demo/demo.json"
 
 CONFIG = f"""\
