@@ -168,5 +168,11 @@ def listed(words: Sequence[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else list(words))
 
 
+def sentence(words: str) -> str:
+    """The words with a capital at the start and a full stop, if they have none."""
+    words = words[:1].upper() + words[1:]
+    return words if words.endswith((".", "!", "?")) else f"{words}."
+
+
 def _signed(value: float, digits: str) -> str:
     return f"{MINUS}{digits}" if value < 0 else digits

@@ -46,7 +46,7 @@ def saving_of(run: Run) -> Saving:
         return Saving(fmt.NOT_MEASURED.capitalize(), why, _rows(raw), warnings, _n(raw), SIMULATED)
     if kind == MEASURED and ratio is not None:
         return Saving(_share(ratio), _why(raw, ratio, interval), _rows(raw), warnings, _n(raw), source)
-    why = text(raw.get("reason")) or NO_CONTROL
+    why = fmt.sentence(text(raw.get("reason")) or NO_CONTROL)
     if kind == BEFORE_AFTER and ratio is not None:
         label = text(raw.get("label")) or CONFOUNDED
         why = f"The slides were read in a fixed order ({label}), which cannot tell a saving. The comparison is below."

@@ -73,7 +73,7 @@ def screen(run: Run) -> Screen:
     saving, left = saving_of(run), left_figure(run)
     return Screen(
         saved=saving.answer,
-        saved_why=_sentence(saving.why),
+        saved_why=fmt.sentence(saving.why),
         effort=(*(() if left is None else (left,)), time_figure(run), cost_figure(run), *_assumed(run)),
         trust=trust,
         trust_why=why,
@@ -103,7 +103,7 @@ def time_figure(run: Run) -> Figure:
     active = known(run.time.get("active_s"))
     if active is None:
         reason = text(run.time.get("reason")) or "no log of the reviewers’ work was found"
-        return Figure("Reviewing time", fmt.NOT_MEASURED, _sentence(reason), missing=True)
+        return Figure("Reviewing time", fmt.NOT_MEASURED, fmt.sentence(reason), missing=True)
     each = [s.reviewed.active_s for s in run.slides if s.reviewed is not None and s.reviewed.active_s is not None]
     notes = []
     if each:
@@ -137,13 +137,13 @@ def cost_figure(run: Run) -> Figure:
     amount = known(run.cost.get("total"))
     if amount is None:
         reason = text(run.cost.get("reason")) or "it needs a measured time and an hourly rate in the configuration"
-        return Figure("Cost", fmt.NOT_MEASURED, _sentence(reason), missing=True)
+        return Figure("Cost", fmt.NOT_MEASURED, fmt.sentence(reason), missing=True)
     currency = text(run.cost.get("currency")) or text(run.setting("costs", "currency")) or ""
     each = known(run.cost.get("per_slide"))
     notes = [] if each is None else [f"{fmt.money(each, currency)} a slide"]
     missing = texts(run.cost.get("not_included"))
     if missing:
-        notes.append(f"without {fmt.listed(missing)}")
+        notes.append(f"without {fmt.listed([name.replace('_', '-') for name in missing])}")
     source = text(run.cost.get("source"))
     if source and source != "simulated" and "times" in run.simulated:
         source += ", which is simulated"
@@ -167,12 +167,12 @@ def alarms(run: Run) -> tuple[Alarm, ...]:
     if len(stated) > MOST_ALARMS:
         found.append(Alarm(f"{fmt.integer(len(stated))} alarms: images that the collection left out.", "quality"))
     else:
-        found += [Alarm(_sentence(without_names(word, run)), "quality") for word in stated]
+        found += [Alarm(fmt.sentence(without_names(word, run)), "quality") for word in stated]
     doubts = saving_of(run).warnings
     if len(doubts) > 1:
         found.append(Alarm(f"{fmt.counted(len(doubts), 'reservation')} about the saving.", "saving"))
     else:
-        found += [Alarm(_sentence(word), "saving") for word in doubts]
+        found += [Alarm(fmt.sentence(word), "saving") for word in doubts]
     if counts[Status.FAILED]:
         found.append(Alarm(f"{fmt.counted(counts[Status.FAILED], 'slide')} failed: in no figure.", "quality"))
     flagged = sum(bool(s.summary and s.summary.flags) for s in run.slides)
@@ -286,8 +286,3 @@ def spread_of(values: Sequence[float]) -> str:
         return n
     low, high = fmt.score(min(values)), fmt.score(max(values))
     return f"median of slides {fmt.score(statistics.median(values))} ({low}{fmt.DASH}{high}), {n}"
-
-
-def _sentence(words: str) -> str:
-    words = words[:1].upper() + words[1:]
-    return words if words.endswith((".", "!", "?")) else f"{words}."
