@@ -66,6 +66,13 @@ def test_far_from_the_strokes_the_outline_stays_as_it_was(
     assert all(part.area <= CRUMB for part in shapely.get_parts(changed.buffer(-0.05)))
 
 
+@given(radius=st.floats(12, 60), seed=seeds, jitter=st.floats(0.5, 3))
+def test_a_small_stroke_strays_no_farther_than_a_large_one(radius: float, seed: int, jitter: float) -> None:
+    drawn = shapely.Point(500, 500).buffer(radius)
+    after = wobbled(drawn, np.random.default_rng(seed), jitter)
+    assert shapely.hausdorff_distance(after.boundary, drawn.boundary) < 6 * jitter + 3
+
+
 @settings(max_examples=30, deadline=None)
 @given(region=blobs(), seed=seeds, jitter=st.floats(0.1, 6))
 def test_a_wobbled_outline_stays_near_the_line(region: BaseGeometry, seed: int, jitter: float) -> None:

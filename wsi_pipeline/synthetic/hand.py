@@ -96,6 +96,7 @@ def _wobbled_ring(ring: shapely.LinearRing, rng: np.random.Generator, jitter: fl
     normal = np.stack([tangent[:, 1], -tangent[:, 0]], axis=1)
     normal /= np.maximum(np.hypot(*normal.T), 1e-9)[:, None]
     noise = ndimage.gaussian_filter1d(rng.standard_normal(count), 3.0, mode="wrap")
-    spread = max(float(noise.std()), 1e-9)
+    # About zero, not about their mean: on a short ring the smoothed noise is nearly one number, and its spread nothing.
+    spread = max(float(np.sqrt(np.mean(noise**2))), 1e-9)
     stray: NDArray[np.float64] = points + normal * (noise / spread * jitter)[:, None]
     return stray
