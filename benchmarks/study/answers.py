@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from benchmarks.study.layout import ARMS, Box, Item, Study, live
+from benchmarks.study.layout import ARMS, Study, live
+from wsi_pipeline.measures.time_sources.exact import Box, Item
 
 MIN_IOU = 0.5
 

@@ -4,61 +4,28 @@
     DIR/SecondRound/participants/participant_N.txt    with suggestions: the arm `assisted`
     DIR/SecondRound/truth/                            ground_truth, unchanged*, and what was planted
 
-A line that starts with `[` is a log line, `[image|user|time|1]` for a start and `2` for an end. Any other line that
-is not blank is an object: `image|class|{box}|created by|created|changed by|changed|uuid|deleted|width|height`. Times
-are naive and of one server; here they are microseconds, so that no digit is lost. Boxes are in level-0 pixels of
-their image with the origin at its corner.
+The files are text exports of EXACT; `wsi_pipeline.measures.time_sources.exact` says how a line is read.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from wsi_pipeline.errors import WsiError
+from wsi_pipeline.measures.time_sources.exact import Item, LogLine, in_order, read_line
 
 ARMS = {"manual": "FirstRound", "assisted": "SecondRound"}
 PLANTED = ("changed", "deleted*", "nms", "fake*")
 
-Box = tuple[float, float, float, float]
-
 _EPOCH = datetime(1970, 1, 1)
-_OBJECT = re.compile(r"(?P<image>.*?)\|(?P<class>[^|]*)\|(?P<box>\{[^}]*\})?[^|{}]*\|(?P<rest>.*)")
-_NUMBER = re.compile(r'"?([xy])\d*"?\s*:\s*"?(-?\d+\.?\d*(?:[eE][-+]?\d+)?)')
 
 
 class StudyError(WsiError, ValueError):
     """A file of the study is missing or is not of this layout."""
-
-
-@dataclass(frozen=True, slots=True)
-class LogLine:
-    """A start or an end of a visit; `t` in microseconds, `line` its number in the file, from 1."""
-
-    image: str
-    user: str
-    t: int
-    start: bool
-    line: int
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """A box that somebody drew; `label` is None without class, `box` None where the object has no coordinates."""
-
-    image: str
-    label: str | None
-    box: Box | None
-    created_by: str
-    created: int
-    changed_by: str
-    changed: int
-    uuid: str
-    deleted: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +51,7 @@ class Work:
     @property
     def own_log(self) -> list[LogLine]:
         """The expert's own log lines by time; lines of one microsecond as logged, since files are newest first."""
-        own = (line for line in self.export.log if line.user.casefold() == self.user.casefold())
-        return sorted(own, key=lambda line: (line.t, -line.line))
+        return in_order(line for line in self.export.log if line.user.casefold() == self.user.casefold())
 
     @property
     def own_actions(self) -> list[tuple[int, str]]:
@@ -208,60 +174,17 @@ def read_export(path: Path) -> Export:
         if not text:
             continue
         try:
-            if text.startswith("["):
-                log.append(_log_line(text, number))
-            else:
-                items.append(_item(text))
+            entry = read_line(text, number)
         except ValueError as error:
             unread.append(f"{path.name}, line {number}: {error}")
+            continue
+        if isinstance(entry, LogLine):
+            log.append(entry)
+        else:
+            items.append(entry)
     if unread and not log and not items:
         raise StudyError(f"{path}: is no file of a study ({unread[0]}); export it anew")
     return Export(path, tuple(log), tuple(items), tuple(unread))
-
-
-def _log_line(text: str, number: int) -> LogLine:
-    image, user, time, kind = text.removeprefix("[").removesuffix("]").rsplit("|", 3)
-    if kind not in {"1", "2"}:
-        raise ValueError(f"{kind!r} is neither 1, a start, nor 2, an end")
-    return LogLine(image, user, microseconds(time), kind == "1", number)
-
-
-def _item(text: str) -> Item:
-    match = _OBJECT.fullmatch(text)
-    if match is None:
-        raise ValueError("an object has the fields image, class and box")
-    fields = match["rest"].split("|")
-    if len(fields) < 6:
-        raise ValueError(f"{len(fields)} fields behind the box instead of at least 6")
-    created_by, created, changed_by, changed, uuid, deleted = fields[:6]
-    if deleted.lower() not in {"true", "false"}:
-        raise ValueError(f"the deleted flag is {deleted!r}")
-    return Item(
-        match["image"],
-        match["class"].strip() or None,
-        _box(match["box"] or ""),
-        created_by,
-        microseconds(created),
-        changed_by,
-        microseconds(changed),
-        uuid,
-        deleted.lower() == "true",
-    )
-
-
-def _box(text: str) -> Box | None:
-    """The bounds of all corners, whatever their order and number."""
-    found = [(axis, float(value)) for axis, value in _NUMBER.findall(text)]
-    xs, ys = ([value for axis, value in found if axis == wanted] for wanted in "xy")
-    return (min(xs), min(ys), max(xs), max(ys)) if xs and ys else None
-
-
-def microseconds(text: str) -> int:
-    """A naive time as microseconds since 1970; a time with an offset is taken to UTC."""
-    moment = datetime.fromisoformat(text.strip())
-    if moment.tzinfo is not None:
-        moment = moment.astimezone(UTC).replace(tzinfo=None)
-    return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
 def time_text(t: int) -> str:

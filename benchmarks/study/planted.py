@@ -28,7 +28,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from benchmarks.study.answers import MIN_IOU, at_place, by_image, ious
-from benchmarks.study.layout import Item, Study, live
+from benchmarks.study.layout import Study, live
+from wsi_pipeline.measures.time_sources.exact import Item
 
 Outcome = Literal["caught", "missed", "changed_wrongly", "never_opened"]
 OUTCOMES: tuple[Outcome, ...] = ("caught", "missed", "changed_wrongly", "never_opened")

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from benchmarks.study.layout import ARMS, LogLine, Study, Work, time_text
+from benchmarks.study.layout import ARMS, Study, Work, time_text
 from wsi_pipeline.measures.time import Event, EventType, Session, active_times
+from wsi_pipeline.measures.time_sources.exact import LogLine
 
 CAPS_S = (60, 100, 300)
 RULES = ("pairs", *(f"timeline_cap{cap}" for cap in CAPS_S))

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.study.answers import all_harmed, all_quality, at_place, ious, match, not_opened, quality
-from benchmarks.study.layout import Box, Item
 from tests.study.builder import Draft, box, log
+from wsi_pipeline.measures.time_sources.exact import Box, Item
 
 ME = "Participant_1"
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.study.layout import StudyError, microseconds, read_export, read_study, time_text
+from benchmarks.study.layout import StudyError, read_export, read_study, time_text
 from tests.study.builder import BOX, Draft, box, log
+from wsi_pipeline.measures.time_sources.exact import microseconds
 
 
 def test_log_lines_and_objects_are_told_apart(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.study.layout import Export, Item, LogLine, Work
+from benchmarks.study.layout import Export, Work
 from benchmarks.study.times import CAPS_S, all_seconds, anomalies_of, pair_seconds, seconds_of, timeline_seconds
 from tests.study.builder import Draft, box, log
+from wsi_pipeline.measures.time_sources.exact import Item, LogLine
 
 ME = "Participant_1"
 

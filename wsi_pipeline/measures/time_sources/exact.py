@@ -1,43 +1,51 @@
 """Text exports of EXACT: a log of visits and the annotations with their times.
 
-A line `[image|user|time|1]` is a start, with `2` an end. Any other line is an object: `image|class|{box}|created
-by|created|changed by|changed|uuid|deleted|...`. Times are the server's, without a zone; they are read as if UTC, which
-is right for differences.
+A line that starts with `[` is a log line, `[image|user|time|1]` for a start and `2` for an end. Any other line that is
+not blank is an object: `image|class|{box}|created by|created|changed by|changed|uuid|deleted|width|height`. Times are
+the server's, without a zone; they are read as if UTC, which is right for differences, and kept as microseconds, so that
+no digit is lost. Boxes are in level-0 pixels of their image with the origin at its corner.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from wsi_pipeline.measures.time import Event, EventType, Session, TimeSource
 
-_LOG = re.compile(r"\[(.*)\|([^|]*)\|([^|]*)\|([12])\]")
-_OBJECT = re.compile(r"(?P<image>.*?)\|(?P<label>[^|]*)\|(?:\{[^}]*\})?[^|{}]*\|(?P<rest>.*)")
+Box = tuple[float, float, float, float]
+
+_EPOCH = datetime(1970, 1, 1)
+_OBJECT = re.compile(r"(?P<image>.*?)\|(?P<class>[^|]*)\|(?P<box>\{[^}]*\})?[^|{}]*\|(?P<rest>.*)")
+_NUMBER = re.compile(r'"?([xy])\d*"?\s*:\s*"?(-?\d+\.?\d*(?:[eE][-+]?\d+)?)')
+_FLAGS = {"true": True, "1": True, "false": False, "0": False}
 
 
 @dataclass(frozen=True, slots=True)
-class Visit:
-    """A start or an end of a visit; `t` in seconds."""
+class LogLine:
+    """A start or an end of a visit; `t` in microseconds, `line` its number in the file, from 1."""
 
     image: str
     user: str
-    t: float
-    opens: bool
+    t: int
+    start: bool
+    line: int
 
 
 @dataclass(frozen=True, slots=True)
-class Annotation:
-    """Who made and who last changed an object, and when (seconds)."""
+class Item:
+    """A box that somebody drew; `label` is None without class, `box` None where the object has no coordinates."""
 
     image: str
+    label: str | None
+    box: Box | None
+    created_by: str
+    created: int
+    changed_by: str
+    changed: int
     uuid: str
-    creator: str
-    created: float
-    modifier: str
-    modified: float
     deleted: bool
 
 
@@ -45,37 +53,38 @@ class Annotation:
 class Export:
     """One export: log lines in order of time, objects, and the numbers of lines that are neither."""
 
-    log: tuple[Visit, ...]
-    annotations: tuple[Annotation, ...]
+    log: tuple[LogLine, ...]
+    items: tuple[Item, ...]
     unread: tuple[int, ...] = ()
 
     def users(self) -> set[str]:
         """Who opened an image."""
-        return {visit.user for visit in self.log}
+        return {line.user for line in self.log}
 
 
 def read_export(text: str) -> Export:
     """Read an export; an object that is there twice counts as it was changed last."""
-    log: list[Visit] = []
-    found: dict[str, Annotation] = {}
+    log: list[LogLine] = []
+    found: dict[str, Item] = {}
     unread: list[int] = []
     for number, raw in enumerate(text.removeprefix("\ufeff").splitlines(), start=1):
-        line = raw.strip()
-        if not line:
+        if not (line := raw.strip()):
             continue
         try:
-            entry = _visit(line) or _annotation(line)
+            entry = read_line(line, number)
         except ValueError:
             unread.append(number)
             continue
-        if isinstance(entry, Visit):
+        if isinstance(entry, LogLine):
             log.append(entry)
-        elif entry.uuid not in found or found[entry.uuid].modified <= entry.modified:
+        elif entry.uuid not in found or found[entry.uuid].changed <= entry.changed:
             found[entry.uuid] = entry
-    # EXACT lists the newest first: turned round, lines of one moment keep the order in which they happened.
-    log.reverse()
-    log.sort(key=lambda visit: visit.t)
-    return Export(tuple(log), tuple(found.values()), tuple(unread))
+    return Export(tuple(in_order(log)), tuple(found.values()), tuple(unread))
+
+
+def in_order(log: Iterable[LogLine]) -> list[LogLine]:
+    """By time. EXACT lists the newest first: lines of one moment happened in the opposite order of the file."""
+    return sorted(log, key=lambda line: (line.t, -line.line))
 
 
 def session_of(export: Export, user: str, *, project: str, rater: str, log: str = "") -> Session:
@@ -89,45 +98,75 @@ def session_of(export: Export, user: str, *, project: str, rater: str, log: str 
         Name of the same person here.
     """
     found = [
-        (visit.t, 1, EventType.OPEN if visit.opens else EventType.CLOSE, visit.image, None)
-        for visit in export.log
-        if _same(visit.user, user)
+        (line.t, 1, EventType.OPEN if line.start else EventType.CLOSE, line.image, None)
+        for line in export.log
+        if _same(line.user, user)
     ]
     # An action of the moment in which its image is closed was made before it closed.
     found += [(t, 0, EventType.EDIT, item.image, item.uuid) for t, item in _own(export, user)]  # type: ignore[misc]
     found.sort(key=lambda entry: entry[:2])
-    events = tuple(Event(i, 1000 * t, kind, image, uuid) for i, (t, _, kind, image, uuid) in enumerate(found))
+    events = tuple(Event(i, t / 1000, kind, image, uuid) for i, (t, _, kind, image, uuid) in enumerate(found))
     return Session(project, rater, events, log=log, time_source=TimeSource.EXACT)
 
 
-def _own(export: Export, user: str) -> Iterator[tuple[float, Annotation]]:
-    for item in export.annotations:
-        if _same(item.creator, user):
+def _own(export: Export, user: str) -> Iterator[tuple[int, Item]]:
+    for item in export.items:
+        if _same(item.created_by, user):
             yield item.created, item
-        if _same(item.modifier, user) and item.modified != item.created:
-            yield item.modified, item
+        if _same(item.changed_by, user) and item.changed != item.created:
+            yield item.changed, item
 
 
 def _same(name: str, user: str) -> bool:
-    return name.strip().casefold() == user.strip().casefold()
+    return name.casefold() == user.strip().casefold()
 
 
-def _visit(line: str) -> Visit | None:
-    found = _LOG.fullmatch(line)
-    return None if found is None else Visit(found[1], found[2].strip(), _seconds(found[3]), found[4] == "1")
+def read_line(text: str, number: int) -> LogLine | Item:
+    """One line that is not blank; raises `ValueError` with the reason when it is neither a log line nor an object."""
+    return _log_line(text, number) if text.startswith("[") else _item(text)
 
 
-def _annotation(line: str) -> Annotation:
-    found = _OBJECT.fullmatch(line)
-    if found is None:
-        raise ValueError("no object")
-    creator, created, modifier, modified, uuid, deleted, *_ = found["rest"].split("|")
-    gone = deleted.strip().casefold() in {"true", "1"}
-    return Annotation(
-        found["image"], uuid, creator.strip(), _seconds(created), modifier.strip(), _seconds(modified), gone
+def _log_line(text: str, number: int) -> LogLine:
+    image, user, time, kind = text.removeprefix("[").removesuffix("]").rsplit("|", 3)
+    if kind not in {"1", "2"}:
+        raise ValueError(f"{kind!r} is neither 1, a start, nor 2, an end")
+    return LogLine(image, user.strip(), microseconds(time), kind == "1", number)
+
+
+def _item(text: str) -> Item:
+    match = _OBJECT.fullmatch(text)
+    if match is None:
+        raise ValueError("an object has the fields image, class and box")
+    fields = match["rest"].split("|")
+    if len(fields) < 6:
+        raise ValueError(f"{len(fields)} fields behind the box instead of at least 6")
+    created_by, created, changed_by, changed, uuid, deleted = fields[:6]
+    gone = _FLAGS.get(deleted.strip().lower())
+    if gone is None:
+        raise ValueError(f"the deleted flag is {deleted!r}")
+    return Item(
+        match["image"],
+        match["class"].strip() or None,
+        _box(match["box"] or ""),
+        created_by.strip(),
+        microseconds(created),
+        changed_by.strip(),
+        microseconds(changed),
+        uuid,
+        gone,
     )
 
 
-def _seconds(text: str) -> float:
+def _box(text: str) -> Box | None:
+    """The bounds of all corners, whatever their order and number."""
+    found = [(axis, float(value)) for axis, value in _NUMBER.findall(text)]
+    xs, ys = ([value for axis, value in found if axis == wanted] for wanted in "xy")
+    return (min(xs), min(ys), max(xs), max(ys)) if xs and ys else None
+
+
+def microseconds(text: str) -> int:
+    """A naive time as microseconds since 1970; a time with an offset is taken to UTC."""
     moment = datetime.fromisoformat(text.strip())
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    if moment.tzinfo is not None:
+        moment = moment.astimezone(UTC).replace(tzinfo=None)
+    return (moment - _EPOCH) // timedelta(microseconds=1)
