@@ -39,6 +39,19 @@ class TimeRule:
         return f"{self.name}, version {self.version}: {kinds}; {self.long_pause}; {self.unclosed}"
 
 
+def _capped(
+    kinds: Collection[EventType], cap_s: float, *, drop_long: bool = False
+) -> Callable[[Sequence[Session]], dict[ImageKey, float]]:
+    """Seconds by `active_times` of these kinds of event alone."""
+
+    def seconds(sessions: Sequence[Session]) -> dict[ImageKey, float]:
+        return {
+            key: time.seconds for key, time in active_times(_only(sessions, kinds), cap_s, drop_long=drop_long).items()
+        }
+
+    return seconds
+
+
 def timeline(cap_s: float) -> TimeRule:
     """The rule of `measures.time` with its cut-off."""
     return TimeRule(
@@ -47,9 +60,7 @@ def timeline(cap_s: float) -> TimeRule:
         events=ACTIONS,
         long_pause=f"a pause over {cap_s:g} s is capped, and counts nothing when an opening ends it",
         unclosed="an unclosed visit counts to the last action in its log or to the next elsewhere",
-        seconds=lambda sessions: {
-            key: time.seconds for key, time in active_times(_only(sessions, ACTIONS), cap_s).items()
-        },
+        seconds=_capped(ACTIONS, cap_s),
     )
 
 
@@ -61,25 +72,19 @@ def timeline_drop(cutoff_s: float) -> TimeRule:
         events=ACTIONS,
         long_pause=f"a pause over {cutoff_s:g} s is dropped, whatever ends it",
         unclosed="an unclosed visit counts to the last action in its log or to the next elsewhere",
-        seconds=lambda sessions: {
-            key: time.seconds for key, time in active_times(_only(sessions, ACTIONS), cutoff_s, drop_long=True).items()
-        },
+        seconds=_capped(ACTIONS, cutoff_s, drop_long=True),
     )
 
 
 def views(cap_s: float) -> TimeRule:
     """Recordings of the view: from the first move to the last, each recording for itself where it has no date."""
-
-    def seconds(sessions: Sequence[Session]) -> dict[ImageKey, float]:
-        return {key: time.seconds for key, time in active_times(_only(sessions, VIEWS), cap_s).items()}
-
     return TimeRule(
         name=f"views_cap{cap_s:g}",
         version=1,
         events=VIEWS,
         long_pause=f"a pause over {cap_s:g} s is capped",
         unclosed="a recording that nobody stopped counts to its last move",
-        seconds=seconds,
+        seconds=_capped(VIEWS, cap_s),
     )
 
 
@@ -97,17 +102,13 @@ def pairs() -> TimeRule:
 
 def edits(cap_s: float) -> TimeRule:
     """Edits alone, for what left nothing else. It describes manual work and is refused for savings."""
-
-    def seconds(sessions: Sequence[Session]) -> dict[ImageKey, float]:
-        return {key: time.seconds for key, time in active_times(_only(sessions, EDITS), cap_s).items()}
-
     return TimeRule(
         name=f"edits_cap{cap_s:g}",
         version=1,
         events=EDITS,
         long_pause=f"a pause over {cap_s:g} s is capped",
         unclosed="a visit counts from its first edit to its last",
-        seconds=seconds,
+        seconds=_capped(EDITS, cap_s),
     )
 
 
