@@ -78,10 +78,10 @@ def features(objects: Iterable[PathObject], colors: Mapping[str, RGB] | None = N
             yield orjson.dumps(_feature(item, shape, nucleus, classes))
 
 
-def _fragments(geometries: Sequence[BaseGeometry | None], owners: Sequence[PathObject]) -> list[str | None]:
+def _fragments(geometries: Sequence[BaseGeometry | None], owners: Sequence[PathObject]) -> list[bytes | None]:
     """GeoJSON text of each geometry, made in one go; None where there is none."""
     present = [i for i, geometry in enumerate(geometries) if geometry is not None]
-    texts: list[str | None] = [None] * len(geometries)
+    texts: list[bytes | None] = [None] * len(geometries)
     if not present:
         return texts
     names = [f"object {owners[i].uuid}" for i in present]
@@ -90,12 +90,12 @@ def _fragments(geometries: Sequence[BaseGeometry | None], owners: Sequence[PathO
     plain = shapely.get_type_id(shapes) == shapely.GeometryType.POLYGON
     for i, text in zip(places[plain].tolist(), _polygon_texts(shapes[plain]), strict=True):
         texts[i] = text
-    for i, text in zip(places[~plain].tolist(), np.atleast_1d(shapely.to_geojson(shapes[~plain])), strict=True):
-        texts[i] = text
+    for i, other in zip(places[~plain].tolist(), np.atleast_1d(shapely.to_geojson(shapes[~plain])), strict=True):
+        texts[i] = other.encode()
     return texts
 
 
-def _polygon_texts(polygons: NDArray[np.object_]) -> Iterator[str]:
+def _polygon_texts(polygons: NDArray[np.object_]) -> Iterator[bytes]:
     """`shapely.to_geojson` of polygons in a third of its time: orjson prints a ring's numbers straight from memory."""
     if not len(polygons):
         return
@@ -103,19 +103,18 @@ def _polygon_texts(polygons: NDArray[np.object_]) -> Iterator[str]:
     ends = rings.tolist()
     for first, last in itertools.pairwise(parts.tolist()):
         outline = [coordinates[ends[ring] : ends[ring + 1]] for ring in range(first, last)]
-        text = orjson.dumps({"type": "Polygon", "coordinates": outline}, option=orjson.OPT_SERIALIZE_NUMPY)
-        yield text.decode()
+        yield orjson.dumps({"type": "Polygon", "coordinates": outline}, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _geometry(text: str | None, plane: Plane, roi: Roi | None) -> orjson.Fragment | dict[str, Any]:
+def _geometry(text: bytes | None, plane: Plane, roi: Roi | None) -> orjson.Fragment | dict[str, Any]:
     if text is None:
         return {}  # what QuPath writes for an object without a region; null would stop its import
-    members = ""
+    members = b""
     if plane != DEFAULT_PLANE:
-        members += f',"plane":{{"c":{plane.c},"z":{plane.z},"t":{plane.t}}}'
+        members += f',"plane":{{"c":{plane.c},"z":{plane.z},"t":{plane.t}}}'.encode()
     if roi is Roi.ELLIPSE:
-        members += ',"isEllipse":true'
-    return orjson.Fragment(f"{text[:-1]}{members}}}" if members else text)
+        members += b',"isEllipse":true'
+    return orjson.Fragment(text[:-1] + members + b"}" if members else text)
 
 
 class _Classes(dict[str, orjson.Fragment]):
@@ -130,7 +129,7 @@ class _Classes(dict[str, orjson.Fragment]):
         return text
 
 
-def _feature(item: PathObject, shape: str | None, nucleus: str | None, classes: _Classes) -> dict[str, Any]:
+def _feature(item: PathObject, shape: bytes | None, nucleus: bytes | None, classes: _Classes) -> dict[str, Any]:
     feature: dict[str, Any] = {"type": "Feature", "id": item.uuid, "geometry": _geometry(shape, item.plane, item.roi)}
     if nucleus is not None:
         feature["nucleusGeometry"] = _geometry(nucleus, item.plane, item.nucleus_roi)
