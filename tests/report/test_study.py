@@ -125,7 +125,7 @@ def test_a_measured_saving_is_the_answer_with_its_interval(facts: Run) -> None:
         ({"ratio": 1.25, "ci": [1.1, 1.4]}, "25\u202f% more time", "10\u202f% to 40\u202f% more time"),
         ({"ci": None}, "34\u202f% less time", "too few for an interval"),
         ({"kind": "before_after"}, "Not measured", "confounded with practice and memory"),
-        ({"kind": "not_measured", "ratio": None, "reason": "only one arm"}, "Not measured", "only one arm"),
+        ({"kind": "not_measured", "ratio": None, "reason": "only one arm"}, "Not measured", "Only one arm."),
         ({"kind": "not_measured", "ratio": None}, "Not measured", "nothing to compare with"),
         ({"source": "simulated"}, "Not measured", "The times are simulated"),
     ],
