@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.sparse import csr_array
 
 from wsi_pipeline.tiling import Bounds
 
 # Target rows made together: so few that turning them around stays within the processor's cache.
 STRIP = 48
+# Values that are added up together, for the same reason.
+CACHED = 2**17
 # Pixels of a level that are read together for a thumbnail; bounds its memory.
 PIECE_PIXELS = 4 * 2**20
 
@@ -125,28 +127,52 @@ def _touched(first: int, end: int, ratio: float, length: int) -> tuple[int, int]
     return math.floor(first / ratio), min(length, math.ceil(end / ratio))
 
 
-def _weighted(pixels: NDArray[np.uint8], down: csr_array, across: csr_array) -> NDArray[np.float32]:
+def _weighted(pixels: NDArray[np.uint8], down: Weights, across: Weights) -> NDArray[np.float32]:
     """Sums over columns and rows of `pixels` with the weights of each target pixel: float32 (rows, columns, 3)."""
     height, width = pixels.shape[:2]
-    squeezed = down @ pixels.reshape(height, -1).astype(np.float32)
+    squeezed = down.sums(pixels.reshape(height, -1))
     rows = squeezed.shape[0]
     turned = squeezed.reshape(rows, width, 3).transpose(1, 0, 2).reshape(width, -1)
-    result: NDArray[np.float32] = (across @ turned).reshape(-1, rows, 3).transpose(1, 0, 2)
+    result: NDArray[np.float32] = across.sums(turned).reshape(-1, rows, 3).transpose(1, 0, 2)
     return result
 
 
-def _weights(first: int, end: int, source_first: int, source_end: int, ratio: float) -> csr_array:
-    """Rows: target pixels `first` to `end`; columns: source pixels; entries: share of the target's length.
+class Weights(NamedTuple):
+    """How much each source pixel counts in each target pixel, along one side.
+
+    Attributes
+    ----------
+    source
+        int64 (targets, most): the source pixels of each target; those that are none have weight 0.
+    weight
+        float32 (targets, most): share of the target's length.
+    """
+
+    source: NDArray[np.int64]
+    weight: NDArray[np.float32]
+
+    def sums(self, values: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float32]:
+        """Weighted sums of the rows of `values` (sources, n): float32 (targets, n), added up in the rows' order."""
+        total = np.zeros((len(self.source), values.shape[1]), np.float32)
+        rows = max(1, CACHED // max(1, values.shape[1]))
+        part = np.empty((min(rows, len(total)), values.shape[1]), np.float32)
+        for top in range(0, len(total), rows):
+            some = total[top : top + rows]
+            for source, weight in zip(self.source[top : top + rows].T, self.weight[top : top + rows].T, strict=True):
+                some += np.multiply(values[source], weight[:, None], out=part[: len(some)])
+        return total
+
+
+def _weights(first: int, end: int, source_first: int, source_end: int, ratio: float) -> Weights:
+    """Those of the target pixels `first` to `end`, on the source pixels `source_first` to `source_end`.
 
     What a target pixel has beyond the source pixels that are there is left out.
     """
     index = np.arange(first, end, dtype=np.float64)
-    low, high = index * ratio, (index + 1) * ratio
+    low, high = (index * ratio)[:, None], ((index + 1) * ratio)[:, None]
     start = np.maximum(np.floor(low + 1e-9).astype(np.int64), source_first)
     stop = np.minimum(np.ceil(high - 1e-9).astype(np.int64), source_end)
-    count = np.maximum(stop - start, 0)
-    row = np.repeat(np.arange(len(index)), count)
-    column = start[row] + np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
-    overlap = np.minimum(high[row], column + 1.0) - np.maximum(low[row], column)
-    weight = (overlap / ratio).astype(np.float32)
-    return csr_array((weight, (row, column - source_first)), shape=(end - first, source_end - source_first))
+    source = start + np.arange(max(0, int((stop - start).max(initial=0))))
+    overlap = np.minimum(high, source + 1.0) - np.maximum(low, source)
+    weight = np.where(source < stop, overlap / ratio, 0).astype(np.float32)
+    return Weights(np.minimum(source, source_end - 1) - source_first, weight)

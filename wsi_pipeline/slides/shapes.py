@@ -5,11 +5,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import ndimage
 
-Mask = NDArray[np.bool_]
-_EIGHT = np.ones((3, 3), bool)
+from wsi_pipeline.slides.pieces import Mask, Pieces
 
 
 def grown(mask: Mask, radius: int) -> Mask:
@@ -56,21 +53,28 @@ def opened(mask: Mask, radius: int) -> Mask:
 
 def without_small(mask: Mask, pixels: float) -> Mask:
     """The mask without connected pieces (8 neighbours) of fewer than `pixels` pixels."""
-    labels, count = ndimage.label(mask, _EIGHT)
-    if count == 0:
-        return mask
-    keep = np.bincount(labels.ravel()) >= pixels
-    keep[0] = False
-    return np.asarray(keep[labels])
+    pieces = Pieces.of(mask, diagonal=True)
+    return pieces.drawn(pieces.sizes >= pixels)
 
 
 def small_holes(mask: Mask, pixels: float) -> Mask:
     """Holes of the mask with at most `pixels` pixels; what reaches the picture's edge is no hole."""
-    labels, count = ndimage.label(~mask)
-    if count == 0:
-        return np.zeros_like(mask)
-    fill = np.bincount(labels.ravel()) <= pixels
-    fill[0] = False
-    for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
-        fill[edge] = False
-    return np.asarray(fill[labels])
+    gaps = Pieces.of(~mask, diagonal=False)
+    return gaps.drawn((gaps.sizes <= pixels) & ~gaps.at_edge())
+
+
+def near(mask: Mask, reach: int) -> Mask:
+    """All pixels of the squares of 2 reach + 1 px around those of the mask."""
+    out = mask
+    for axis in (0, 1):
+        wide = np.moveaxis(out.copy(order="K"), axis, 0)
+        # In steps that double: what is there lies within `done` px already.
+        done = 0
+        while done < reach:
+            step = min(done + 1, reach - done)
+            before = wide.copy(order="K")
+            wide[step:] |= before[:-step]
+            wide[:-step] |= before[step:]
+            done += step
+        out = np.moveaxis(wide, 0, axis)
+    return out

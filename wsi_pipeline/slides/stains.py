@@ -13,10 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
+from wsi_pipeline.slides.filters import gaussian, mean
+from wsi_pipeline.slides.pieces import Mask, Pieces
 from wsi_pipeline.slides.readers import RGBImage
-from wsi_pipeline.slides.shapes import Mask, grown, without_small
+from wsi_pipeline.slides.shapes import grown, near, without_small
 
 Floats = NDArray[np.float32]
 
@@ -93,14 +94,14 @@ class Density(NamedTuple):
         return np.asarray(np.maximum(most, bands[2]) - np.minimum(least, bands[2]), np.float32)
 
     def smoothed(self) -> Density:
-        red, green, blue = (ndimage.gaussian_filter(band, SMOOTHING) for band in self[:3])
+        red, green, blue = (gaussian(band, SMOOTHING) for band in self[:3])
         return Density(red, green, blue, _mean(red, green, blue))
 
     def deviation(self) -> Floats:
         """Standard deviation of the mean over 5 x 5 px."""
-        level = ndimage.uniform_filter(self.mean, 5)
+        level = mean(self.mean, 2)
         # float32 leaves about 1e-7 of a mean square of up to 6: a deviation of 0.001 at most, on black.
-        square = ndimage.uniform_filter(self.mean * self.mean, 5)
+        square = mean(self.mean * self.mean, 2)
         return np.asarray(np.sqrt(np.maximum(square - level * level, 0)), np.float32)
 
 
@@ -127,7 +128,7 @@ def judge(image: RGBImage, mpp: float, *, pens: bool = True) -> Judged:
         density = Density.of(image[around], glass)
         deviation = density.deviation()
         density = density.smoothed()
-        strip = (*_stained(density, deviation, 2 * clear + 1, pens), *_inked(density))
+        strip = (*_stained(density, deviation, clear, pens), *_inked(density))
         for mask, part in zip(masks, strip, strict=True):
             mask[rows] = part[inner]
         evenness[rows] = np.minimum(deviation / np.maximum(density.red, 0.05) * 255, 255)[inner]
@@ -163,13 +164,13 @@ def _brightest(colours: NDArray[np.int64], needed: float) -> NDArray[np.float32]
     index = np.flatnonzero(colours)
     counts = colours.ravel()[index]
     shades = _DENSITY[np.stack(np.unravel_index(index, colours.shape), axis=1) * 4 + 2]
-    mean = shades.mean(axis=1)
-    order = np.argsort(mean, kind="stable")
+    level = shades.mean(axis=1)
+    order = np.argsort(level, kind="stable")
     until = np.searchsorted(counts[order].cumsum(), needed)
     if until >= len(order):
         return np.zeros(3, np.float32)
     # Light falls off to the sides of a slide: what is a little darker is the same glass.
-    same = mean <= mean[order[until]] + 0.03
+    same = level <= level[order[until]] + 0.03
     return np.array([_weighted_median(shades[same, band], counts[same]) for band in range(3)], np.float32)
 
 
@@ -187,23 +188,23 @@ def _strips(height: int, more: int) -> Iterator[tuple[slice, slice, slice]]:
         yield slice(top, bottom), slice(first, min(height, bottom + more)), slice(top - first, bottom - first)
 
 
-def _stained(density: Density, deviation: Floats, near: int, pens: bool) -> tuple[Mask, Mask]:
-    """Pixels with the colour of a stain; those with a trace of it, with texture, and clear glass within `near` px.
+def _stained(density: Density, deviation: Floats, reach: int, pens: bool) -> tuple[Mask, Mask]:
+    """Pixels with the colour of a stain; those with a trace of it, with texture, and clear glass within `reach` px.
 
     Haematoxylin, eosin and DAB all take more green than red light, or about as much; green and blue pens take
     red above all, and dirt, edges, folds of the cover glass and black marks take all colours alike. A mark of
     yellow or orange takes blue alone. Interference between glass and cover glass has pale colours too, but no
     clear glass in between.
     """
-    red, green, blue, mean = density
+    red, green, blue, level = density
     colour = density.colour
     if pens:
         by_stain = (green >= STAIN_GREEN_TO_RED * red) & (green >= STAIN_GREEN_TO_BLUE * blue)
     else:
         by_stain = np.ones(green.shape, bool)
-    strong = by_stain & (colour >= np.maximum(LEAST_COLOUR, GREY_COLOUR * mean)) & (mean > LEAST_DENSITY)
-    faint = by_stain & (colour >= np.maximum(FAINT_COLOUR, FAINT_GREY_COLOUR * mean)) & (mean > FAINT_DENSITY)
-    faint &= (deviation > FLAT) & (ndimage.minimum_filter(mean, near) < CLEAR)
+    strong = by_stain & (colour >= np.maximum(LEAST_COLOUR, GREY_COLOUR * level)) & (level > LEAST_DENSITY)
+    faint = by_stain & (colour >= np.maximum(FAINT_COLOUR, FAINT_GREY_COLOUR * level)) & (level > FAINT_DENSITY)
+    faint &= (deviation > FLAT) & near(level < CLEAR, reach)
     return strong, faint
 
 
@@ -216,16 +217,16 @@ def _inked(density: Density) -> tuple[Mask, Mask]:
 
 def _strokes(core: Mask, weak: Mask, evenness: NDArray[np.uint8], mpp: float) -> Mask:
     """The strokes among pixels of a pen's colour: no specks, even, with their faded parts and a rim."""
-    core = without_small(core, PEN_SPECK_UM2 / mpp**2)
-    labels, count = ndimage.label(core, np.ones((3, 3), bool))
-    if count == 0:
-        return core
-    keep = np.zeros(count + 1, bool)
-    for number, box in enumerate(ndimage.find_objects(labels), start=1):
-        values = evenness[box][labels[box] == number]
-        keep[number] = np.percentile(values, 25) < 255 * PEN_EVENNESS
-    strokes = keep[labels]
+    strokes = without_small(core, PEN_SPECK_UM2 / mpp**2)
+    pieces = Pieces.of(strokes, diagonal=True)
+    if not len(pieces):
+        return strokes
+    by_piece = np.split(evenness[strokes][np.argsort(pieces.of_pixels, kind="stable")], np.cumsum(pieces.sizes)[:-1])
+    strokes = pieces.drawn(np.array([np.percentile(values, 25) < 255 * PEN_EVENNESS for values in by_piece]))
     if not strokes.any():
         return strokes
-    whole = ndimage.binary_propagation(strokes, mask=strokes | weak)
-    return grown(np.asarray(whole), max(1, round(PEN_RIM_UM / mpp)))
+    inked = strokes | weak
+    with_faded = Pieces.of(inked, diagonal=False)
+    reached = np.zeros(len(with_faded), bool)
+    reached[with_faded.of_pixels[strokes[inked]]] = True
+    return grown(with_faded.drawn(reached), max(1, round(PEN_RIM_UM / mpp)))

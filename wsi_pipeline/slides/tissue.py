@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
 
 from wsi_pipeline.config import Tissue
 from wsi_pipeline.errors import StoreError
 from wsi_pipeline.files import atomic
-from wsi_pipeline.slides.shapes import Mask, closed, grown, opened, small_holes, without_small
+from wsi_pipeline.slides.filters import mean_of_bytes
+from wsi_pipeline.slides.pieces import Mask
+from wsi_pipeline.slides.shapes import closed, grown, opened, small_holes, without_small
 from wsi_pipeline.slides.slide import Slide
 from wsi_pipeline.slides.stains import Judged, judge
 from wsi_pipeline.tiling import Bounds, working_size
@@ -159,8 +160,7 @@ def tissue_of(image: NDArray[np.uint8], mpp: float, settings: Tissue) -> Mask:
 def _close_together(judged: Judged, mpp: float) -> Mask:
     """Where enough of the surroundings show stain to be a web; the picture goes on as its mirror image."""
     shown = (judged.faint | judged.stained).view(np.uint8) * np.uint8(255)
-    share = ndimage.uniform_filter(shown, 2 * _pixels(WEB_UM / 2, mpp) + 1)
-    return np.asarray(share >= 255 * WEB_SHARE)
+    return np.asarray(mean_of_bytes(shown, _pixels(WEB_UM / 2, mpp)) >= 255 * WEB_SHARE)
 
 
 def _pixels(um: float, mpp: float) -> int:
