@@ -22,12 +22,22 @@ class Served:
     sent
         Bytes of bodies so far.
     busy
-        How many of the next ranges are answered with 503.
+        How many of the next requests are answered with 503.
+    silent
+        How many of the next requests are not answered.
+    short
+        How many of the next ranges end early; `broken`: after the connection was cut.
+    deaf
+        Ranges are not understood: the whole file is sent.
     """
 
     url: str
     sent: int = 0
     busy: int = 0
+    silent: int = 0
+    short: int = 0
+    broken: bool = False
+    deaf: bool = False
     ranges: list[tuple[int, int]] = field(default_factory=list)
 
 
@@ -35,6 +45,7 @@ class Served:
 def serving(folder: Path) -> Iterator[Served]:
     """Serve the files of a folder while the block runs."""
     lock = threading.Lock()
+    over = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -50,20 +61,37 @@ def serving(folder: Path) -> Iterator[Served]:
             if not path.is_file():
                 self._send(404, b"", {})
                 return
+            with lock:
+                silent, busy = served.silent > 0, served.busy > 0
+                served.silent -= silent
+                served.busy -= busy
+            if silent:
+                over.wait()
+                self.close_connection = True
+                return
+            if busy:
+                self._send(503, b"", {})
+                return
             data = path.read_bytes()
             wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
-            if wanted is None:
+            if wanted is None or served.deaf:
                 self._send(200, data if body else b"", {"Accept-Ranges": "bytes", "Content-Length": str(len(data))})
+                return
+            if int(wanted[1]) >= len(data):
+                with lock:
+                    served.ranges.append((int(wanted[1]), int(wanted[1])))
+                self._send(416, b"", {})
                 return
             start, end = int(wanted[1]), min(int(wanted[2] or len(data)), len(data) - 1)
             with lock:
-                refused = served.busy > 0
-                served.busy -= refused
+                short = served.short > 0
+                served.short -= short
                 served.ranges.append((start, end + 1))
-            if refused:
-                self._send(503, b"", {})
-            else:
-                self._send(206, data[start : end + 1], {"Content-Range": f"bytes {start}-{end}/{len(data)}"})
+            content, headers = data[start : end + 1], {"Content-Range": f"bytes {start}-{end}/{len(data)}"}
+            if short and served.broken:
+                headers["Content-Length"] = str(len(content))
+                self.close_connection = True
+            self._send(206, content[: len(content) // 2] if short else content, headers)
 
         def _send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
             self.send_response(status)
@@ -84,6 +112,7 @@ def serving(folder: Path) -> Iterator[Served]:
     try:
         yield served
     finally:
+        over.set()
         server.shutdown()
         thread.join()
         server.server_close()

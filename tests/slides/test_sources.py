@@ -136,21 +136,6 @@ def test_a_cohort_on_s3_is_found_and_read(folder: Path, bucket: str) -> None:
         np.testing.assert_array_equal(there.read(BOUNDS, 1.0), here.read(BOUNDS, 1.0))
 
 
-def test_a_busy_store_is_asked_again(
-    served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr("wsi_pipeline.slides.sources.PAUSES", (0.0, 0.0))
-    with open_slide(remote(f"{served.url}/a.tif")) as slide:
-        served.busy = 2
-        assert slide.read(Bounds(0, 0, 300, 300), 1.0).shape == (300, 300, 3)
-        assert "asking again" in caplog.text
-        served.busy = 1000
-        with pytest.raises(SlideUnreadable, match=r"r: cannot be read at level 0.*503"):
-            slide.read(Bounds(600, 600, 900, 900), 1.0)
-        served.busy = 0
-        assert slide.read(Bounds(600, 600, 900, 900), 1.0).shape == (300, 300, 3)
-
-
 def test_a_remote_slide_that_is_not_there_is_not_found(served: Served) -> None:
     for uri in (f"{served.url}/none.tif", "memory://sources-test/none.tif", "zip://x.tif::/none.zip"):
         with pytest.raises(SlideNotFound, match="r: there is nothing at"):

@@ -46,7 +46,7 @@ class Maker:
 
 @given(st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=8, unique=True), max_size=30))
 def test_the_right_tiles_come_whatever_was_asked_before(requests: list[list[int]]) -> None:
-    cache = TileCache(limit=10 * 300)
+    cache: TileCache[RGBImage] = TileCache(limit=10 * 300)
     make = Maker()
     for numbers in requests:
         found = cache.get(keys(*numbers), make)
@@ -55,7 +55,7 @@ def test_the_right_tiles_come_whatever_was_asked_before(requests: list[list[int]
 
 
 def test_the_oldest_tiles_are_forgotten_first() -> None:
-    cache = TileCache(limit=3 * 300)
+    cache: TileCache[RGBImage] = TileCache(limit=3 * 300)
     make = Maker()
     for number in range(5):
         cache.get(keys(number, 0), make)
@@ -67,7 +67,7 @@ def test_the_oldest_tiles_are_forgotten_first() -> None:
 
 
 def test_threads_that_want_the_same_tiles_wait_instead_of_making_them_again() -> None:
-    cache = TileCache()
+    cache: TileCache[RGBImage] = TileCache()
     make = Maker(pause=0.02)
     wanted = [keys(*range(first, first + 8)) for first in (0, 4, 2, 6, 0, 4)]
     with ThreadPoolExecutor(6) as pool:
@@ -77,7 +77,7 @@ def test_threads_that_want_the_same_tiles_wait_instead_of_making_them_again() ->
 
 
 def test_a_damaged_tile_fails_who_needs_it_and_nobody_else() -> None:
-    cache = TileCache()
+    cache: TileCache[RGBImage] = TileCache()
     make = Maker(frozenset(keys(3)), pause=0.05)
 
     def ask(numbers: tuple[int, ...]) -> str:
@@ -93,7 +93,7 @@ def test_a_damaged_tile_fails_who_needs_it_and_nobody_else() -> None:
 
 
 def test_after_a_failure_the_tiles_can_be_asked_for_again() -> None:
-    cache = TileCache()
+    cache: TileCache[RGBImage] = TileCache()
     with pytest.raises(ValueError, match="tile 1 is damaged"):
         cache.get(keys(0, 1), Maker(frozenset(keys(1))))
     assert len(cache.get(keys(0, 1), Maker())) == 2

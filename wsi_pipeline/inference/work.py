@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 import numpy as np
@@ -32,6 +34,9 @@ logger = logging.getLogger(__name__)
 
 GPU_BATCH_PIXELS: Final = 16 * 2**20
 """Most pixels of a batch on a GPU; what its memory does not hold is halved by the model. A CPU takes one window."""
+
+BLOCKS_AHEAD: Final = 3
+"""Blocks of a run beyond the one that is read whose bytes are asked for, where the slide lies elsewhere."""
 
 # What reading, decoding and computing one block may raise without the rest of the slide being lost.
 BLOCK_ERRORS: Final = (SlideError, ModelError, OSError, ValueError, RuntimeError, MemoryError)
@@ -158,15 +163,17 @@ class _Worker:
         self._store = store
         self._seconds = seconds
         self._computer = computer(self._segmenter, run)
+        # Of the blocks whose bytes are under way; only the thread that reads ahead touches it.
+        self._plans: deque[Pixels] = deque()
+        self._unplanned = iter(run.blocks)
 
     def read_ahead(self, pool: ThreadPoolExecutor) -> Iterator[tuple[BlockSpec, Future[Pixels]]]:
         """Each block with its pixels on the way, the next one's already asked for."""
-        blocks = self._run.blocks
-        reading = pool.submit(self._read, blocks[0])
-        for block, following in zip(blocks, (*blocks[1:], None), strict=True):
+        reading = pool.submit(self._read_next)
+        for number, block in enumerate(self._run.blocks, 1):
             current = reading
-            if following is not None:
-                reading = pool.submit(self._read, following)
+            if number < len(self._run.blocks):
+                reading = pool.submit(self._read_next)
             yield block, current
         # A run that was stopped leaves one read behind, which the pool waits for.
 
@@ -194,9 +201,13 @@ class _Worker:
         right, bottom = (-(-side * card.output_downsample // step) * step for side in (grid.width, grid.height))
         return BlockArea(bounds, block.cells, self._run.cell, (right, bottom))
 
-    def _read(self, block: BlockSpec) -> Pixels:
+    def _read_next(self) -> Pixels:
         with _clocked(self._seconds, "read"):
-            pixels = Pixels(self._computer.plan(self._area(block)))
+            for block in islice(self._unplanned, 1 + BLOCKS_AHEAD - len(self._plans)):
+                self._plans.append(Pixels(self._computer.plan(self._area(block))))
+                for region in self._plans[-1].regions:
+                    self._slide.prefetch(region.bounds, self._run.downsample)
+            pixels = self._plans.popleft()
             for region in pixels.regions:
                 pixels.images.append(self._read_pixels(region.bounds))
         return pixels

@@ -60,6 +60,9 @@ class Reader(Protocol):
         Raises when it cannot be decoded; what, depends on the library.
         """
 
+    def prefetch(self, level: int, bounds: Bounds) -> None:
+        """Have what `read` will need of a rectangle inside the level come in the background, where that helps."""
+
     def tile_size(self, level: int) -> tuple[int, int]:
         """Height and width of the pieces in which a level is best read."""
 
@@ -171,6 +174,9 @@ class TiffSlideReader:
             array = self._slide.read_region(location, level, (bounds.width, bounds.height), as_array=True)
         return on_white(np.asarray(array))
 
+    def prefetch(self, level: int, bounds: Bounds) -> None:
+        """Nothing: tiffslide reads for itself."""
+
     def tile_size(self, level: int) -> tuple[int, int]:
         pages = self.level_pages()
         chunks: tuple[int, ...] = pages[level][0].chunks if level < len(pages) else ()
@@ -241,6 +247,9 @@ class OpenSlideReader:
                 if self._slide is slide:
                     self._slide = self._opened()
             raise
+
+    def prefetch(self, level: int, bounds: Bounds) -> None:
+        """Nothing: the file is here."""
 
     def tile_size(self, level: int) -> tuple[int, int]:
         return PIECE, PIECE

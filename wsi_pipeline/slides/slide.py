@@ -13,6 +13,7 @@ from wsi_pipeline.cohort import SlideRef
 from wsi_pipeline.errors import MppMissing, SlideNotFound, SlideTooCoarse, SlideUnreadable
 from wsi_pipeline.slides.damage import reports
 from wsi_pipeline.slides.readers import Level, NotAPicture, OpenSlideReader, Reader, RGBImage, TiffSlideReader
+from wsi_pipeline.slides.remote import StoreFailed
 from wsi_pipeline.slides.resample import reduced, shrink, source_of
 from wsi_pipeline.slides.tiffs import tiled
 from wsi_pipeline.tiling import Bounds
@@ -26,6 +27,7 @@ NEAR_ENOUGH = 0.02
 SHAPE = 0.02
 # The finest level may be coarser than the model's resolution by this factor, not more.
 TOO_COARSE = 2.0
+STORE_REMEDY = "look at the store and the network, then run again"
 # A reduced picture is made from strips of at most about this many pixels.
 STRIP_PIXELS = 32 * 2**20
 
@@ -93,10 +95,21 @@ class Slide:
         parts = [shrink(self._padded(level, source_of(strip, ratio)), strip, ratio) for strip in strips]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
+    def prefetch(self, bounds: Bounds, downsample: float) -> None:
+        """Have what `read` will need come in the background, from a store elsewhere; does nothing for a file here.
+
+        It returns at once. What it holds is bounded, so that it is for rectangles which are read soon.
+        """
+        level = self._level_for(downsample)
+        inside = source_of(bounds, downsample / level.downsample).within(Bounds(0, 0, level.width, level.height))
+        if inside.width and inside.height:
+            self._reader.prefetch(level.index, inside)
+
     def thumbnail(self, max_side: int) -> RGBImage:
         """The whole slide, its longer side at most `max_side` px; memory does not grow with the slide."""
         downsample = max(1.0, max(self.size) / max_side)
         level = self._level_for(downsample)
+        self._reader.prefetch(level.index, Bounds(0, 0, level.width, level.height))
         width, height = (max(1, round(side / downsample)) for side in self.size)
         return reduced(
             (level.width, level.height),
@@ -128,7 +141,7 @@ class Slide:
                 self.ref.slide_id,
                 f"cannot be read at level {level.index}, x {bounds.x} to {bounds.right}, "
                 f"y {bounds.y} to {bounds.bottom}: {_one_line(error)}",
-                "copy the file again, or leave the slide out",
+                STORE_REMEDY if _store_failed(error) else "copy the file again, or leave the slide out",
             ) from error
 
     def fingerprint(self) -> str:
@@ -231,7 +244,9 @@ def _open_reader(ref: SlideRef) -> Reader:
         ) from error
     except NotAPicture as error:
         raise SlideUnreadable(ref.slide_id, error.cause, f"{error.remedy}, or leave it out") from error
-    except Exception as error:  # noqa: BLE001 - tifffile, fsspec and codecs raise many kinds
+    except Exception as error:
+        if failure := _store_failed(error):
+            raise SlideUnreadable(ref.slide_id, _one_line(failure), STORE_REMEDY) from error
         causes.append(f"tiffslide: {_one_line(error)}")
     else:
         broken = reader.cut_off() or next(iter(damage), None)
@@ -272,6 +287,13 @@ def _notes(reader: Reader, mpp: float, source: str) -> Iterator[str]:
         yield f"its pixels are not square ({x:.4g} by {y:.4g} µm): areas count with the mean, lengths are off"
     if source == "config" and PLAUSIBLE_MPP[0] <= stated <= PLAUSIBLE_MPP[1] and abs(stated / mpp - 1) > NEAR_ENOUGH:
         yield f"the file states {stated:.4g} µm/px, the configuration says {mpp:.4g} and counts"
+
+
+def _store_failed(error: BaseException | None) -> StoreFailed | None:
+    """The failure of a store behind an error, which libraries may have put their own around."""
+    while error is not None and not isinstance(error, StoreFailed):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _one_line(error: BaseException) -> str:

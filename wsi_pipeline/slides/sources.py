@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
-import time
 from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
 
-logger = logging.getLogger(__name__)
+from wsi_pipeline.slides.remote import HeaderFile, RemoteFile
 
 # One request is dearer than the bytes of a gap like this.
 GAP = 16 * 1024
-# Headers and directories are read through a cache of blocks of this size: they lie scattered over the file.
-HEADER_BLOCK = 128 * 1024
-HEADER_BLOCKS = 64
 # Bytes of each sample of a fingerprint.
 SAMPLE = 64 * 1024
-# A store that answers 503 is asked again after these seconds.
-PAUSES = (0.2, 1.0, 4.0)
 
 
 class ByteSource:
@@ -35,21 +28,19 @@ class ByteSource:
     ------
     FileNotFoundError
         There is nothing there.
+    StoreFailed
+        The store that it lies on answers with errors, or not at all.
     OSError
         It cannot be read, or does not say how long it is.
     """
 
     def __init__(self, uri: str) -> None:
-        self._descriptor: int | None = None
+        self._descriptor = -1
+        self._remote: RemoteFile | None = None
         self._path = uri
         if "://" in uri or "::" in uri:
-            import fsspec
-
-            self._fs, self._path = fsspec.core.url_to_fs(uri)
-            size = self._fs.size(self._path)
-            if size is None:
-                raise OSError("the server does not say how long the file is, so parts of it cannot be asked for")
-            self.size = int(size)
+            self._remote = RemoteFile(uri)
+            self._path, self.size = self._remote.path, self._remote.size
         else:
             self._descriptor = os.open(uri, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
             self.size = os.fstat(self._descriptor).st_size
@@ -61,50 +52,24 @@ class ByteSource:
 
     @property
     def is_local(self) -> bool:
-        return self._descriptor is not None
+        return self._remote is None
 
     def open(self) -> Any:
         """A file object for what reads headers; a remote one fetches small blocks, each once."""
-        if self._descriptor is not None:
-            return open(self._path, "rb")
-        return self._fs.open(
-            self._path,
-            "rb",
-            block_size=HEADER_BLOCK,
-            cache_type="blockcache",
-            cache_options={"maxblocks": HEADER_BLOCKS},
-        )
+        return open(self._path, "rb") if self._remote is None else HeaderFile(self._remote)
 
     def ranges(self, spans: Sequence[tuple[int, int]]) -> list[bytes]:
         """The bytes of each (offset, count); remote ones are joined where they are near and fetched together."""
-        if self._descriptor is not None:
+        if self._remote is None:
             return [os.pread(self._descriptor, count, offset) for offset, count in spans]
         joined = coalesced(spans)
-        parts = self._fetched(joined)
+        parts = self._remote.ranges(joined)
         starts = [start for start, _ in joined]
         found = []
         for offset, count in spans:
             part = bisect_right(starts, offset) - 1
             found.append(parts[part][offset - starts[part] : offset - starts[part] + count])
         return found
-
-    def _fetched(self, joined: Sequence[tuple[int, int]]) -> list[bytes]:
-        parts: dict[int, bytes] = {}
-        for pause in (*PAUSES, None):
-            missing = [index for index in range(len(joined)) if index not in parts]
-            # Asynchronous stores return the error of a range in its place, others raise.
-            answers = self._fs.cat_ranges(
-                [self._path] * len(missing), [joined[i][0] for i in missing], [joined[i][1] for i in missing]
-            )
-            parts.update((i, data) for i, data in zip(missing, answers, strict=True) if not isinstance(data, Exception))
-            errors = [data for data in answers if isinstance(data, Exception)]
-            if not errors:
-                break
-            if pause is None or isinstance(errors[0], FileNotFoundError | PermissionError):
-                raise errors[0]
-            logger.warning("%s: %s; asking again in %g s", self._path, errors[0], pause)
-            time.sleep(pause)
-        return [parts[index] for index in range(len(joined))]
 
     def fingerprint(self) -> str:
         """A digest of the length and of three samples of the bytes: for finding copies, not for proving identity."""
@@ -115,9 +80,9 @@ class ByteSource:
         return digest.hexdigest()
 
     def close(self) -> None:
-        if self._descriptor is not None:
+        if self._descriptor >= 0:
             os.close(self._descriptor)
-            self._descriptor = None
+            self._descriptor = -1
 
 
 def coalesced(spans: Sequence[tuple[int, int]], gap: int = GAP) -> list[tuple[int, int]]:

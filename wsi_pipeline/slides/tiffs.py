@@ -3,6 +3,9 @@
 tiffslide asks tifffile's zarr view for every window anew, so that neighbouring windows decode the same JPEG tiles
 again. Here the tiles of a rectangle come from their byte ranges, are decoded in threads, and stay in a bounded
 cache for the halo of the next block. Damage that a decoder passes over in silence is looked for first.
+
+From a store elsewhere the bytes are fetched before they are decoded, for several blocks ahead (`prefetch`), and kept
+in a bounded cache of their own: they are a tenth of their pixels.
 """
 
 from __future__ import annotations
@@ -28,17 +31,32 @@ BATCH_PIXELS = 8 * 2**20
 # TIFF compression codes: none, LZW, Deflate (three), PackBits, Zstandard.
 _SIMPLE = frozenset({1, 5, 8, 32773, 32946, 34926, 50000})
 
+# Encoded tiles of one slide on a store elsewhere.
+FETCHED_BYTES = 64 * 2**20
+# No single rectangle may push out what was fetched ahead for others.
+MOST_AHEAD = FETCHED_BYTES // 8
+FETCH_THREADS = 4
+
 _threads = ThreadPoolExecutor(DECODE_THREADS, thread_name_prefix="decode")
+_fetchers = ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="fetch")
 
 
 class TiledLevel:
     """One level of a tiled TIFF; `page` is tifffile's, whose file may be closed once this is made."""
 
-    def __init__(self, index: int, page: Any, source: ByteSource, cache: TileCache) -> None:
+    def __init__(
+        self,
+        index: int,
+        page: Any,
+        source: ByteSource,
+        cache: TileCache[RGBImage],
+        fetched: TileCache[bytes] | None,
+    ) -> None:
         self.index = index
         frame = page.keyframe
         self._source = source
         self._cache = cache
+        self._fetched = fetched
         self._offsets = np.asarray(page.dataoffsets, np.int64)
         self._counts = np.asarray(page.databytecounts, np.int64)
         self._compression = int(frame.compression)
@@ -69,9 +87,8 @@ class TiledLevel:
         """uint8 (height, width, 3) of a rectangle inside the level."""
         height, width = self.tile
         out = np.empty((bounds.height, bounds.width, 3), np.uint8)
-        columns = range(bounds.x // width, -(-bounds.right // width))
-        for rows in self._batches(bounds, len(columns)):
-            wanted = [(self.index, row * self._columns + column) for row in rows for column in columns]
+        for rows in self._batches(bounds):
+            wanted = self._keys(bounds, rows)
             for (_, number), tile in self._cache.get(wanted, self._make).items():
                 y, x = number // self._columns * height, number % self._columns * width
                 part = Bounds(x, y, x + width, y + height).within(bounds)
@@ -80,22 +97,45 @@ class TiledLevel:
                 ]
         return out
 
-    def _batches(self, bounds: Bounds, columns: int) -> Iterator[range]:
-        first, end = bounds.y // self.tile[0], -(-bounds.bottom // self.tile[0])
+    def prefetch(self, bounds: Bounds) -> None:
+        """Have the bytes of a rectangle inside the level come, if it lies elsewhere; what goes wrong, `read` tells."""
+        if self._fetched is None:
+            return
+        keys = self._fetched.lacking(self._cache.lacking(self._keys(bounds, self._rows(bounds))))
+        if keys and self._counts[[number for _, number in keys]].sum() <= MOST_AHEAD:
+            _fetchers.submit(self._fetched.get, keys, self._fetch)
+
+    def _rows(self, bounds: Bounds) -> range:
+        return range(bounds.y // self.tile[0], -(-bounds.bottom // self.tile[0]))
+
+    def _keys(self, bounds: Bounds, rows: range) -> list[Key]:
+        columns = range(bounds.x // self.tile[1], -(-bounds.right // self.tile[1]))
+        return [(self.index, row * self._columns + column) for row in rows for column in columns]
+
+    def _batches(self, bounds: Bounds) -> Iterator[range]:
+        rows = self._rows(bounds)
+        columns = -(-bounds.right // self.tile[1]) - bounds.x // self.tile[1]
         step = max(1, BATCH_PIXELS // (columns * self.tile[0] * self.tile[1]))
-        return (range(row, min(row + step, end)) for row in range(first, end, step))
+        return (range(row, min(row + step, rows.stop)) for row in range(rows.start, rows.stop, step))
 
     def _make(self, keys: Sequence[Key]) -> Iterable[RGBImage]:
-        numbers = [number for _, number in keys]
-        there = [number for number in numbers if self._counts[number]]
-        spans = [(int(self._offsets[number]), int(self._counts[number])) for number in there]
-        data = dict(zip(there, self._source.ranges(spans), strict=True))
-        jobs = [(number, data.get(number)) for number in numbers]
+        if self._fetched is None:
+            data = dict(zip(keys, self._fetch(keys), strict=True))
+        else:
+            data = self._fetched.get(keys, self._fetch)
+        jobs = [(number, data[level, number]) for level, number in keys]
         return _threads.map(self._made, jobs) if len(jobs) > 1 else map(self._made, jobs)
 
-    def _made(self, job: tuple[int, bytes | None]) -> RGBImage:
+    def _fetch(self, keys: Sequence[Key]) -> list[bytes]:
+        """The bytes of tiles, nothing for a sparse one."""
+        there = [number for _, number in keys if self._counts[number]]
+        spans = [(int(self._offsets[number]), int(self._counts[number])) for number in there]
+        data = dict(zip(there, self._source.ranges(spans), strict=True))
+        return [data.get(number, b"") for _, number in keys]
+
+    def _made(self, job: tuple[int, bytes]) -> RGBImage:
         number, data = job
-        if data is None:
+        if not self._counts[number]:
             return self._glass
         if len(data) != self._counts[number]:
             raise ValueError(f"tile {self._where(number)} is cut off: {len(data)} of {self._counts[number]} bytes")
@@ -147,6 +187,11 @@ class TiledReader:
         tiles = self._levels.get(level)
         return self._base.read(level, bounds) if tiles is None else tiles.read(bounds)
 
+    def prefetch(self, level: int, bounds: Bounds) -> None:
+        """As `Reader.prefetch`."""
+        if level in self._levels:
+            self._levels[level].prefetch(bounds)
+
     def tile_size(self, level: int) -> tuple[int, int]:
         """As `Reader.tile_size`."""
         tiles = self._levels.get(level)
@@ -166,9 +211,10 @@ class TiledReader:
 
 def tiled(base: TiffSlideReader) -> TiledReader:
     """A reader that takes tiles itself, for every level that allows it."""
-    cache = TileCache()
+    cache: TileCache[RGBImage] = TileCache()
+    fetched: TileCache[bytes] | None = None if base.source.is_local else TileCache(FETCHED_BYTES)
     levels: dict[int, TiledLevel] = {}
     for index, (size, pages) in enumerate(zip(base.level_sizes, base.level_pages(), strict=False)):
         if len(pages) == 1 and readable(pages[0]) and size == (pages[0].imagewidth, pages[0].imagelength):
-            levels[index] = TiledLevel(index, pages[0], base.source, cache)
+            levels[index] = TiledLevel(index, pages[0], base.source, cache, fetched)
     return TiledReader(base, levels)

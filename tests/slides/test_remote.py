@@ -1,0 +1,243 @@
+"""A store that is busy, silent, cut short or gone: what passes is waited for, what does not is named, quickly."""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.slides.make import texture, write_slide
+from tests.slides.served import Served, serving
+from tests.slides.test_reading import ref
+from tests.slides.test_sources import remote
+from wsi_pipeline.errors import SlideUnreadable
+from wsi_pipeline.slides import open_slide
+from wsi_pipeline.slides import remote as remote_module
+from wsi_pipeline.slides.remote import HeaderFile, RemoteFile, StoreFailed
+from wsi_pipeline.tiling import Bounds
+
+HERE, THERE = Bounds(0, 0, 300, 300), Bounds(600, 600, 900, 900)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("remote")
+    write_slide(folder / "a.tif", texture(1500, 1500))
+    return folder
+
+
+@pytest.fixture
+def served(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+    monkeypatch.setattr(remote_module, "PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(remote_module, "STALL_S", 0.5)
+    with serving(folder) as server:
+        yield server
+        fsspec.get_filesystem_class("http").clear_instance_cache()
+
+
+def until(done: object, seconds: float = 20.0) -> None:
+    """Wait until `done()` is true."""
+    end = time.monotonic() + seconds
+    while not done():  # type: ignore[operator]
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("fault", ["busy", "silent", "short", "broken"])
+def test_what_passes_is_waited_for(folder: Path, served: Served, caplog: pytest.LogCaptureFixture, fault: str) -> None:
+    served.broken = fault == "broken"
+    name = "short" if served.broken else fault
+    with open_slide(ref(folder / "a.tif")) as here:
+        # While it is opened, and while it is read.
+        setattr(served, name, 2)
+        with open_slide(remote(f"{served.url}/a.tif")) as there:
+            assert "asking again" in caplog.text
+            caplog.clear()
+            setattr(served, name, 2)
+            np.testing.assert_array_equal(there.read(THERE, 1.0), here.read(THERE, 1.0))
+            assert "asking again" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("fault", "cause"),
+    [
+        ("busy", "503"),
+        ("silent", "no answer within "),
+        ("short", r"it sent \d+ bytes where \d+ were asked for"),
+    ],
+)
+def test_what_does_not_pass_is_named_and_over_when_the_store_is_back(
+    served: Served, monkeypatch: pytest.MonkeyPatch, fault: str, cause: str
+) -> None:
+    monkeypatch.setattr(remote_module, "GIVEN_UP_S", 0.2)
+    told = rf"the store fails: .*{cause}.*; look at the store and the network, then run again"
+    with open_slide(remote(f"{served.url}/a.tif")) as slide:
+        setattr(served, fault, 1000)
+        with pytest.raises(SlideUnreadable, match=rf"r: cannot be read at level 0.*{told}"):
+            slide.read(THERE, 1.0)
+        with pytest.raises(SlideUnreadable, match=f"r: {told}"):
+            open_slide(remote(f"{served.url}/a.tif"))
+        setattr(served, fault, 0)
+        time.sleep(0.2)
+        assert slide.read(THERE, 1.0).shape == (300, 300, 3)
+
+
+def test_a_store_that_is_gone_is_not_waited_for_again_and_again(served: Served) -> None:
+    with open_slide(remote(f"{served.url}/a.tif")) as slide:
+        served.busy = 1000
+        with pytest.raises(SlideUnreadable, match="503"):
+            slide.read(HERE, 1.0)
+        asked = 1000 - served.busy
+        for _ in range(20):
+            with pytest.raises(SlideUnreadable, match="503"):
+                slide.read(THERE, 1.0)
+        assert 1000 - served.busy == asked
+
+
+def test_a_server_that_knows_no_ranges_is_told(served: Served) -> None:
+    with open_slide(remote(f"{served.url}/a.tif")) as slide:
+        served.deaf = True
+        with pytest.raises(SlideUnreadable, match=r"it sent \d+ bytes where \d+ were asked for"):
+            slide.read(HERE, 1.0)
+
+
+def test_an_object_that_became_shorter_is_no_picture_of_anything(
+    folder: Path, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = (folder / "a.tif").read_bytes()
+    (folder / "b.tif").write_bytes(whole)
+    with tifffile.TiffFile(folder / "b.tif") as tiff:
+        end = tiff.pages.first.dataoffsets[14]
+    with open_slide(remote(f"{served.url}/b.tif")) as slide:
+        (folder / "b.tif").write_bytes(whole[:end])
+        assert slide.read(Bounds(0, 0, 256, 256), 1.0).shape == (256, 256, 3)
+        with pytest.raises(SlideUnreadable, match="the store fails"):
+            slide.read(Bounds(600, 600, 900, 900), 1.0)
+    with pytest.raises(SlideUnreadable, match="is cut off"):
+        open_slide(remote(f"{served.url}/b.tif"))
+
+
+# ---- ahead of the model
+
+
+def test_what_was_fetched_ahead_is_not_fetched_again(folder: Path, served: Served) -> None:
+    with open_slide(ref(folder / "a.tif")) as here, open_slide(remote(f"{served.url}/a.tif")) as there:
+        for downsample in (1.0, 2.37):
+            bounds = Bounds(*(int(v / downsample) for v in (100, 100, 900, 900)))
+            before = served.sent
+            there.prefetch(bounds, downsample)
+            until(lambda before=before: served.sent > before)
+            sent = settled(served)
+            np.testing.assert_array_equal(there.read(bounds, downsample), here.read(bounds, downsample))
+            assert served.sent == sent
+
+
+def settled(served: Served) -> int:
+    """Bytes sent, once no more come."""
+    sent = -1
+    while sent != served.sent:
+        sent = served.sent
+        time.sleep(0.1)
+    return sent
+
+
+def test_it_is_asked_for_at_once_and_by_one_only(served: Served) -> None:
+    with open_slide(remote(f"{served.url}/a.tif")) as slide:
+        served.silent = 1
+        start = time.monotonic()
+        slide.prefetch(HERE, 1.0)
+        assert time.monotonic() - start < 0.3
+        until(lambda: served.silent == 0)
+        sent = settled(served)
+        # Reading waits for what is under way, which is asked for again when no answer came.
+        slide.read(HERE, 1.0)
+        slide.prefetch(HERE, 1.0)
+        once = served.sent - sent
+        assert settled(served) - sent == once
+        slide.prefetch(Bounds(-500, -500, 0, 0), 1.0)
+        slide.prefetch(Bounds(5000, 0, 6000, 100), 1.0)
+        assert settled(served) - sent == once
+
+
+def test_a_store_that_fails_ahead_fails_no_one_yet(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote_module, "GIVEN_UP_S", 0.0)
+    with open_slide(remote(f"{served.url}/a.tif")) as slide:
+        served.busy = 3
+        slide.prefetch(THERE, 1.0)
+        until(lambda: served.busy == 0)
+        assert slide.read(THERE, 1.0).shape == (300, 300, 3)
+
+
+def test_a_rectangle_that_is_too_large_is_not_fetched_ahead(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wsi_pipeline.slides.tiffs.MOST_AHEAD", 1000)
+    with open_slide(remote(f"{served.url}/a.tif")) as slide:
+        sent = settled(served)
+        slide.prefetch(HERE, 1.0)
+        assert settled(served) == sent
+
+
+# ---- headers
+
+
+@given(st.data())
+def test_a_header_reads_as_the_file_itself(data: st.DataObject) -> None:
+    size = data.draw(st.integers(1, 700))
+    whole = np.random.default_rng(size).bytes(size)
+    fsspec.filesystem("memory").pipe("/remote-test/header", whole)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(remote_module, "BLOCK", 64)
+        patch.setattr(remote_module, "BLOCKS", 3)
+        file, same = HeaderFile(RemoteFile("memory://remote-test/header")), io.BytesIO(whole)
+        for _ in range(data.draw(st.integers(1, 8))):
+            if data.draw(st.booleans()):
+                place = data.draw(st.integers(0, size + 10))
+                assert file.seek(place) == same.seek(place)
+            else:
+                back = data.draw(st.integers(0, size))
+                assert file.seek(-back, io.SEEK_END) == same.seek(-back, io.SEEK_END)
+            count = data.draw(st.integers(0, 300))
+            assert file.read(count) == same.read(count)
+            assert file.tell() == same.tell()
+
+
+def test_blocks_beside_each_other_come_in_one_request_and_once(folder: Path, served: Served) -> None:
+    (folder / "long").write_bytes(bytes(range(256)) * 2048)
+    file = HeaderFile(RemoteFile(f"{served.url}/long"))
+    assert file.readable()
+    assert file.seekable()
+    threads = [threading.Thread(target=file._bytes, args=(10, 200_000)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert served.ranges == [(0, 4 * remote_module.BLOCK)]
+    assert file.read(3) == b"\0\1\2"
+    assert len(served.ranges) == 1
+
+
+def test_what_is_not_there_is_not_waited_for(served: Served, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(FileNotFoundError):
+        RemoteFile(f"{served.url}/none")
+    assert "asking again" not in caplog.text
+
+
+def test_a_host_that_does_not_answer_the_door_is_a_store_that_fails(served: Served) -> None:
+    with pytest.raises(SlideUnreadable, match=r"the store fails: Cannot connect to host 127.0.0.1:9 .*; look at the s"):
+        open_slide(remote("http://127.0.0.1:9/a.tif"))
+
+
+def test_a_refusal_is_not_asked_for_again(folder: Path, served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = RemoteFile(f"{served.url}/a.tif")
+    before = len(served.ranges)
+    with pytest.raises(StoreFailed, match="416"):
+        file.ranges([(file.size + 5, file.size + 10)])
+    assert len(served.ranges) == before + 1
