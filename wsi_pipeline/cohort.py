@@ -23,7 +23,7 @@ from wsi_pipeline.keys import KeyTable, without_paths
 
 logger = logging.getLogger(__name__)
 
-MANIFEST_COLUMNS = ("slide_id", "uri", "mpp", "patient", "site", "scanner")
+MANIFEST_COLUMNS = ("slide_id", "uri", "mpp", "patient", "site", "scanner", "tissue")
 _SAFE_ID = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,126}[A-Za-z0-9_-])?")
 _HAS_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(::|://)")
 # Folders that belong to a slide file beside them (MIRAX, VSI) and files that lie beside slides.
@@ -35,7 +35,7 @@ class SlideRef:
     """One slide of the cohort, not opened yet.
 
     `uri` is an absolute local path or an fsspec URL; `name` its last part; `mpp` (µm/px) replaces what the file
-    says; the rest comes from the manifest.
+    says; the rest comes from the manifest (`tissue` is the kind of tissue, such as `lymph node`).
     """
 
     slide_id: str
@@ -45,6 +45,7 @@ class SlideRef:
     patient: str | None = None
     site: str | None = None
     scanner: str | None = None
+    tissue: str | None = None
 
     @property
     def is_local(self) -> bool:
@@ -260,6 +261,7 @@ def _from_row(values: Mapping[str, str], folder: str, label: str) -> SlideRef:
         patient=values.get("patient"),
         site=values.get("site"),
         scanner=values.get("scanner"),
+        tissue=values.get("tissue"),
     )
 
 

@@ -31,8 +31,8 @@ class Cohort(Section):
     """Which slides.
 
     `slides` holds globs, paths and fsspec URLs; `manifest` a CSV or Parquet with `slide_id, uri, mpp,
-    patient, site, scanner`. `mpp` (µm/px) replaces what the files say: one number for all slides, or a
-    mapping from slide id, file name or glob to a number.
+    patient, site, scanner, tissue`. `mpp` (µm/px) replaces what the files say: one number for all slides,
+    or a mapping from slide id, file name or glob to a number.
     """
 
     slides: tuple[str, ...] = ()

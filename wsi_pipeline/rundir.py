@@ -94,6 +94,10 @@ class RunDir:
         return self.review / "time.parquet"
 
     @property
+    def region_time(self) -> Path:
+        return self.review / "region_time.parquet"
+
+    @property
     def metrics(self) -> Path:
         return self.review / "metrics.json"
 

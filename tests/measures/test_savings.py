@@ -222,3 +222,13 @@ def test_json_has_what_the_report_reads() -> None:
     assert found["level"] == 0.95
     assert found["bootstrap_ci95"][0] < found["ratio"] < found["bootstrap_ci95"][1]
     assert found["definition"]
+
+
+def test_readings_that_all_have_one_position_tell_nothing_of_it() -> None:
+    readings = [
+        Reading(rater, f"s{j}", arm, 100.0 + j, position=1)
+        for rater in ("a", "b")
+        for j in range(4)
+        for arm in (Arm.MANUAL, Arm.ASSISTED)
+    ]
+    assert split_saving(readings, "site", lambda r: "x").refused is not None

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wsi_pipeline.measures import Event, EventType, ImageKey, Session, active_times, rule_text
-from wsi_pipeline.measures.time import seconds_by_cutoff
+from wsi_pipeline.measures.time import region_times, seconds_by_cutoff
 from wsi_pipeline.states import Source
 
 MINUTE = 60
@@ -155,3 +155,64 @@ def test_the_order_in_which_logs_are_read_does_not_matter(steps: list[tuple[floa
         lines.append((at, kind, image))
     parts = [session(*lines[:cut], log="a"), session(*lines[cut:], log="b")]
     assert seconds(*parts) == pytest.approx(seconds(*reversed(parts)))
+
+
+def touched(*lines: tuple[float, str, str, str | None], rater: str = "anna") -> Session:
+    """As `session`, with the object of each line."""
+    events = tuple(
+        Event(seq, MORNING + round(1000 * at), EventType(kind), image, item)
+        for seq, (at, kind, image, item) in enumerate(lines, start=1)
+    )
+    return Session("p", rater, events)
+
+
+def regions(*sessions: Session, idle_s: float = 300) -> dict[str, dict[str | None, tuple[float, int]]]:
+    return {
+        key.image: {item: (time.seconds, time.actions) for item, time in own.items()}
+        for key, own in region_times(sessions, idle_s).items()
+    }
+
+
+def test_the_pause_before_an_action_is_its_objects() -> None:
+    log = touched(
+        (0, "open", "1", None), (20, "edit", "1", "a"), (50, "edit", "1", "b"), (55, "edit", "1", "a"),
+        (70, "class", "1", "c"), (80, "save", "1", None), (100, "close", "1", None),
+    )  # fmt: skip
+    assert regions(log) == {"1": {"a": (25, 2), "b": (30, 1), "c": (15, 1), None: (30, 0)}}
+
+
+def test_an_action_elsewhere_says_nothing_of_the_objects_of_the_image_that_was_in_front() -> None:
+    log = touched((0, "open", "1", None), (10, "edit", "2", "x"), (25, "edit", "2", "y"), (30, "close", "2", None))
+    assert regions(log) == {"1": {None: (10, 0)}, "2": {"x": (0, 1), "y": (15, 1), None: (5, 0)}}
+
+
+def test_a_long_pause_before_an_action_is_capped_for_its_object_too() -> None:
+    log = touched((0, "open", "1", None), (1000, "edit", "1", "a"), (1010, "close", "1", None))
+    assert regions(log) == {"1": {"a": (300, 1), None: (10, 0)}}
+    assert regions(log, idle_s=60) == {"1": {"a": (60, 1), None: (10, 0)}}
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 2000),
+            st.sampled_from(["open", "edit", "class", "delete", "save", "close", "heartbeat"]),
+            st.sampled_from("12"),
+            st.sampled_from([None, "a", "b"]),
+            st.sampled_from(["anna", "ben"]),
+        ),
+        max_size=25,
+    ),
+    st.sampled_from([30, 300]),
+)
+@settings(deadline=None, max_examples=80)
+def test_the_regions_of_an_image_add_up_to_its_time(
+    lines: list[tuple[int, str, str, str | None, str]], idle_s: float
+) -> None:
+    own = [
+        touched(*(line[:4] for line in sorted(lines, key=lambda line: line[0]) if line[4] == rater), rater=rater)
+        for rater in ("anna", "ben")
+    ]
+    whole = {key: time.seconds for key, time in active_times(own, idle_s).items()}
+    shared = {key: sum(t.seconds for t in parts.values()) for key, parts in region_times(own, idle_s).items()}
+    assert {key: s for key, s in shared.items() if s} == pytest.approx({key: s for key, s in whole.items() if s})

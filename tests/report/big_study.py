@@ -24,7 +24,7 @@ BIG = Recipe(
         "kind": "measured",
         "source": "simulated",
         "ratio": 0.66,
-        "ci": [0.52, 0.84],
+        "ci95": [0.52, 0.84],
         "level": 0.95,
         "ratio_of_totals": 0.69,
         "raters": 3,

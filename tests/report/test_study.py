@@ -32,8 +32,9 @@ from wsi_pipeline.rundir import RunDir
 MEASURED: Mapping[str, Any] = {
     "kind": "measured",
     "ratio": 0.66,
-    "ci": [0.52, 0.84],
+    "ci95": [0.52, 0.84],
     "ratio_of_totals": 0.69,
+    "ratio_of_totals_ci95": [0.55, 0.87],
     "raters": 6,
     "warnings": [],
 }
@@ -115,15 +116,16 @@ def test_a_measured_saving_is_the_answer_with_its_interval(facts: Run) -> None:
     shown = screen(facts)
     assert shown.saved == "34\u202f% less time"
     assert "16\u202f% to 48\u202f% less time" in shown.saved_why
-    assert ("Ratio of total hours, which is what is paid", "0.690") in saving_of(facts).rows
+    rows = dict(saving_of(facts).rows)
+    assert rows["Ratio of total hours, which is what is paid"] == "0.690 (95\u202f% interval 0.550 to 0.870)"
 
 
 @pytest.mark.parametrize(
     ("changes", "answer", "words"),
     [
-        ({"ci": [0.8, 1.3]}, "34\u202f% less time", "it includes 1, so no saving is shown"),
-        ({"ratio": 1.25, "ci": [1.1, 1.4]}, "25\u202f% more time", "10\u202f% to 40\u202f% more time"),
-        ({"ci": None}, "34\u202f% less time", "too few for an interval"),
+        ({"ci95": [0.8, 1.3]}, "34\u202f% less time", "it includes 1, so no saving is shown"),
+        ({"ratio": 1.25, "ci95": [1.1, 1.4]}, "25\u202f% more time", "10\u202f% to 40\u202f% more time"),
+        ({"ci95": None}, "34\u202f% less time", "too few for an interval"),
         ({"kind": "before_after"}, "Not measured", "confounded with practice and memory"),
         ({"kind": "not_measured", "ratio": None, "reason": "only one arm"}, "Not measured", "Only one arm."),
         ({"kind": "not_measured", "ratio": None}, "Not measured", "nothing to compare with"),

@@ -6,18 +6,23 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from wsi_pipeline import audit
 from wsi_pipeline.collect.changed import TYPES as CHANGED_TILES
 from wsi_pipeline.collect.conflicts import conflicts_of, in_words
+from wsi_pipeline.collect.costs import cost_figures
 from wsi_pipeline.collect.doubt import doubt_figures
 from wsi_pipeline.collect.images import Alarm, CollectedImage
 from wsi_pipeline.collect.kept import kept_times, with_times
 from wsi_pipeline.collect.matching import Change
 from wsi_pipeline.collect.other_times import best, other_times
 from wsi_pipeline.collect.planted import planted_figures
-from wsi_pipeline.collect.savings import saving_figures, with_ledger
+from wsi_pipeline.collect.quality import quality_figures
+from wsi_pipeline.collect.region_times import TYPES as REGION_TIMES
+from wsi_pipeline.collect.region_times import region_figures, region_rows
+from wsi_pipeline.collect.savings import saving_figures
 from wsi_pipeline.collect.second_read import second_read_figures
 from wsi_pipeline.collect.tables import SCHEMA_VERSION, aggregated, pooled, write_corrections, write_table
 from wsi_pipeline.collect.time_figures import BatchLogs, time_figures
@@ -26,10 +31,10 @@ from wsi_pipeline.collect.trail import what_is_new
 from wsi_pipeline.collect.work import collect_images, corrected_path
 from wsi_pipeline.config import Costs, Review
 from wsi_pipeline.errors import StoreError
-from wsi_pipeline.files import write_bytes, write_json
+from wsi_pipeline.files import read_json, write_bytes, write_json
 from wsi_pipeline.handout import Plan, read_plans
 from wsi_pipeline.handout.plan import ASSISTED
-from wsi_pipeline.measures import not_measured, review_cost
+from wsi_pipeline.measures import not_measured
 from wsi_pipeline.rundir import RunDir
 from wsi_pipeline.states import ImageState, Source
 
@@ -98,7 +103,10 @@ def collect(
     for alarm in alarms:
         logger.error("%s", alarm)
     metrics = _metrics(run, review, costs, plans, images, times, logs, [str(a) for a in alarms], problems)
+    regions = region_rows(images, logs, review.idle_s)
+    metrics["time"]["regions"] = region_figures(regions)
     metrics["second_read"] = second_read_figures(run, images, shared)
+    metrics["quality"] = quality_figures(run, images, shared)
     metrics["calibration"] = calibration or not_measured("no calibration.json of this model lies beside its card")
     for slide_id, image in _chosen(images).items():
         if slide_id in shared:
@@ -109,6 +117,7 @@ def collect(
     write_corrections(run.corrections, [row for image in images for row in image.rows])
     write_table(run.changed_tiles, [tile for image in images for tile in image.tiles], CHANGED_TILES)
     write_times(run.time, times)
+    write_table(run.region_time, regions, REGION_TIMES)
     write_json(run.metrics, metrics)
     seen = [(i.plan.batch, i.plan.rater, i.slide.slide_id, i.changes) for i in images]
     audit.append(run.root, what_is_new(audit.read(run.root), seen))
@@ -154,10 +163,6 @@ def _metrics(
     # Where nothing was predicted there is no prediction to agree with, and no correction that took time.
     assisted = [image for image in images if image.slide.arm == ASSISTED]
     reviewed = [image for image in assisted if image.state.is_reviewed]
-    keys = {_key(image) for image in reviewed}
-    timed = [t for t in times if (t.batch, t.rater, t.slide_id) in keys]
-    corrected = [t for t in times if t.arm == ASSISTED]
-    active_s = sum(t.active_s for t in corrected) if corrected else None
     return {
         "schema": SCHEMA_VERSION,
         "run_id": next((s.run_id for plan in plans for s in plan.slides), None),
@@ -177,19 +182,15 @@ def _metrics(
             "batch": _groups(reviewed, lambda image: image.plan.batch),
         },
         "time": time_figures(times, images, logs, review),
-        "cost": with_ledger(
-            review_cost(
-                costs,
-                active_s=active_s,
-                reviewed_s=sum(t.active_s for t in timed) if timed else None,
-                reviewed=len(timed),
-                source=_source(images, times),
-            ),
-            costs,
-            active_s,
-        ),
+        "cost": cost_figures(images, times, costs, _source(images, times), _tissue_areas(run, images)),
         "saving": saving_figures(
-            images, times, costs, open_slides=len(assisted) - len(reviewed), logs=logs, cap_s=review.idle_s
+            images,
+            times,
+            costs,
+            open_slides=len(assisted) - len(reviewed),
+            logs=logs,
+            cap_s=review.idle_s,
+            tissue_kinds=_tissue_kinds(run),
         ),
         "planted": planted_figures(image.facts for image in reviewed),
         "confidence": doubt_figures([tile for image in images for tile in image.tiles]),
@@ -197,6 +198,31 @@ def _metrics(
         "alarms": list(alarms),
         "flags": list(problems),
     }
+
+
+def _tissue_areas(run: RunDir, images: Sequence[CollectedImage]) -> dict[str, float]:
+    """mm² of tissue by slide, where a summary tells it."""
+    found: dict[str, float] = {}
+    for slide_id in {image.slide.slide_id for image in images}:
+        area = _read(run.slide(slide_id).summary).get("tissue_mm2")
+        if isinstance(area, int | float) and area > 0:
+            found[slide_id] = float(area)
+    return found
+
+
+def _tissue_kinds(run: RunDir) -> dict[str, str]:
+    """Kind of tissue by slide, as the manifest said."""
+    slides = _read(run.run_json).get("slides") or {}
+    return {slide_id: str(kind) for slide_id, record in slides.items() if (kind := record.get("tissue"))}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A JSON object; an empty one where there is none, or none of use: then what it would tell is not measured."""
+    try:
+        value = read_json(path) if path.is_file() else {}
+    except StoreError:
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def _key(image: CollectedImage) -> tuple[str, str, str]:

@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 
 from wsi_pipeline.collect.images import CollectedImage
+from wsi_pipeline.collect.splits import splits_of
 from wsi_pipeline.collect.time_figures import BatchLogs
 from wsi_pipeline.collect.times import ImageTime
 from wsi_pipeline.config import Costs
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.handout.plan import ASSISTED
 from wsi_pipeline.measures.arms import Arm, Reading
-from wsi_pipeline.measures.ledger import Work, break_even, forecast, ledger
-from wsi_pipeline.measures.savings import orders_of, saving_of, split_saving
+from wsi_pipeline.measures.ledger import break_even, forecast
+from wsi_pipeline.measures.savings import saving_of
 from wsi_pipeline.measures.time import EventType, TimeSource
 from wsi_pipeline.measures.time_rules import check_for_saving, timeline
 from wsi_pipeline.states import Source
@@ -64,8 +65,9 @@ def saving_figures(
     open_slides: int,
     logs: Sequence[BatchLogs] = (),
     cap_s: float = 300.0,
+    tissue_kinds: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """`saving` of metrics.json, with break-even, forecast for the slides that are open, and the split by order.
+    """`saving` of metrics.json, with break-even, forecast for the slides that are open, and exploratory splits.
 
     Arms whose times were read from different sources, or whose logs hold different kinds of event, are not compared.
     """
@@ -81,10 +83,7 @@ def saving_figures(
         return found
     simulated = any(t.source == str(Source.SIMULATED) for t in times)
     found |= {"source": str(Source.SIMULATED if simulated else Source.MEASURED), "rule": times[0].rule}
-    orders = orders_of(readings)
-    if orders:
-        split = split_saving(readings, "order", lambda r: orders.get((r.rater, r.slide)))
-        found["splits"] = [split.as_json()]
+    found["splits"] = [split.as_json() for split in splits_of(readings, images, logs, tissue_kinds or {})]
     payback, ahead = break_even(costs, saving), forecast(costs, saving, open_slides)
     if payback is not None:
         found["break_even"] = payback.as_json()
@@ -127,11 +126,3 @@ def _kinds(images: Sequence[CollectedImage], logs: Sequence[BatchLogs]) -> dict[
                 if event.image in arm_of:
                     found.setdefault(arm_of[event.image], set()).add(event.type)
     return found
-
-
-def with_ledger(cost: dict[str, Any], costs: Costs, active_s: float | None) -> dict[str, Any]:
-    """`cost` of metrics.json with set-up in its total, and what it holds and does not hold by name."""
-    if "total" not in cost:
-        return cost
-    book = ledger(costs, Work(pathologist_s=active_s)).as_json()
-    return {**cost, **{name: value for name, value in book.items() if name != "currency"}}

@@ -121,8 +121,15 @@ def aliased(readings: Sequence[Reading]) -> bool:
             shared = sorted(orders[one].keys() & orders[other].keys())
             if len(shared) > 2:
                 first, second = ([orders[name][slide] for slide in shared] for name in (one, other))
-                found.append(float(spearmanr(first, second).statistic))
+                found.append(_rank_correlation(first, second))
     return not found or float(np.median(found)) > 0.9
+
+
+def _rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
+    """Spearman's; 1 where one order has no order, so that nothing is concluded from it."""
+    if len(set(first)) < 2 or len(set(second)) < 2:
+        return 1.0
+    return float(spearmanr(first, second).statistic)
 
 
 def paired_design(pairs: Sequence[Pair]) -> Design:

@@ -14,7 +14,7 @@ QuPath's own dialogs take the focus away; with them no pause would ever be longe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -143,6 +143,47 @@ def active_times(sessions: Sequence[Session], idle_s: float, *, drop_long: bool 
     return dict(sorted(result.items()))
 
 
+@dataclass(slots=True)
+class RegionTime:
+    """Time that ended with something done to one object: seconds, and how often something was done to it."""
+
+    seconds: float = 0.0
+    actions: int = 0
+
+
+def region_times(sessions: Sequence[Session], idle_s: float) -> dict[ImageKey, dict[str | None, RegionTime]]:
+    """Active time per object of each image, by the same rule: what an image has is shared out, and adds up to it.
+
+    The pause before an action on an object (made, changed, classified, deleted) is that object's, as it is the image's
+    in front. What ends with an opening, a closing or a save is nobody's and stands under None: looking around, and
+    all that was only accepted.
+
+    Parameters
+    ----------
+    sessions, idle_s
+        As for `active_times`.
+
+    Returns
+    -------
+    By image, then by object uuid.
+    """
+    result: dict[ImageKey, dict[str | None, RegionTime]] = {}
+
+    def share(front: ImageKey, event: Event, seconds: float, here: bool) -> None:
+        own = result.setdefault(front, {})
+        # An action elsewhere ends a pause in front of this image, and says nothing of this image's objects.
+        own.setdefault(event.object if here else None, RegionTime()).seconds += seconds
+
+    for timeline in _timelines(sessions):
+        _walk(timeline, 1000.0 * idle_s, False, {}, share)
+        for session in timeline:
+            for event in session.events:
+                if event.type.is_action and event.object is not None:
+                    key = ImageKey(session.project, session.rater, event.image)
+                    result.setdefault(key, {}).setdefault(event.object, RegionTime()).actions += 1
+    return dict(sorted(result.items()))
+
+
 def _timelines(sessions: Sequence[Session]) -> list[list[Session]]:
     """One for each rater, and one for each recording without a date; logs in an order that is theirs."""
     known: dict[tuple[str, int], list[Session]] = {}
@@ -152,15 +193,27 @@ def _timelines(sessions: Sequence[Session]) -> list[list[Session]]:
     return list(known.values())
 
 
-def _walk(sessions: Sequence[Session], cap_ms: float, drop_long: bool, result: dict[ImageKey, ActiveTime]) -> None:
-    """Follow one rater's timeline and add what each pause is worth to the image in front."""
+def _walk(
+    sessions: Sequence[Session],
+    cap_ms: float,
+    drop_long: bool,
+    result: dict[ImageKey, ActiveTime],
+    share: Callable[[ImageKey, Event, float, bool], None] | None = None,
+) -> None:
+    """Follow one rater's timeline and add what each pause is worth to the image in front.
+
+    `share` is told of each pause as well: the image in front, the event that ends it, seconds, whether both are one.
+    """
     front: tuple[int, ImageKey] | None = None
     before: Event | None = None
     for point in _timeline(sessions):
         event, session = point.event, sessions[point.session]
         key = ImageKey(session.project, session.rater, event.image)
         if front is not None and before is not None:
-            result[front[1]].seconds += _credit(event.t - before.t, event, cap_ms, drop_long) / 1000.0
+            seconds = _credit(event.t - before.t, event, cap_ms, drop_long) / 1000.0
+            result[front[1]].seconds += seconds
+            if share is not None:
+                share(front[1], event, seconds, front[1] == key)
         time = result.setdefault(key, ActiveTime())
         time.sources.add(session.source)
         time.first = event.t if time.first is None else min(time.first, event.t)

@@ -114,7 +114,15 @@ class FlagTable:
 
 def flag_table(run: Run) -> FlagTable | None:
     """Read `confidence.flags` and `confidence.audit` of metrics.json; None where they were not measured."""
-    place = mapping(run.metrics.get("confidence"))
+    return _flag_table(run, mapping(run.metrics.get("confidence")))
+
+
+def blind_flag_table(run: Run) -> FlagTable | None:
+    """The same against a blind second read: `second_read` of metrics.json."""
+    return _flag_table(run, mapping(run.metrics.get("second_read")))
+
+
+def _flag_table(run: Run, place: Mapping[str, Any]) -> FlagTable | None:
     flags, audit = mapping(place.get("flags")), mapping(place.get("audit"))
     rows = [
         (name, _share(flags, key))

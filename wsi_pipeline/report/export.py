@@ -1,4 +1,4 @@
-"""Tidy tables for other programs: one row for each slide, class, object, time and tile, as Parquet and as CSV.
+"""Tidy tables for other programs: one row for each slide, class, object, time, tile and figure, as Parquet and CSV.
 
 The columns are described in docs/tables.md.
 """
@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from wsi_pipeline.files import atomic
 from wsi_pipeline.report.facts import CHANGES, ClassFigures, Run, Slide
+from wsi_pipeline.report.figure_tables import figure_tables
 from wsi_pipeline.report.reading import Reader
 from wsi_pipeline.rundir import RunDir
 
@@ -67,9 +68,15 @@ def metrics_schema() -> str:
 
 
 def write_tables(run: RunDir, facts: Run) -> dict[str, Path]:
-    """Write `report/tables/slides.parquet` and `classes.parquet`; the same run gives the same bytes."""
+    """Write `report/tables/slides.parquet` and `classes.parquet`, and those of `figure_tables` that have rows.
+
+    The same run gives the same bytes; a table of an earlier report that has no rows any more is removed.
+    """
     folder = run.report.parent / FOLDER
-    made = {"slides.parquet": slides_table(facts), "classes.parquet": classes_table(facts)}
+    made = {"slides.parquet": slides_table(facts), "classes.parquet": classes_table(facts), **figure_tables(facts)}
+    for path in folder.glob("*.parquet"):
+        if path.name not in made:
+            path.unlink()
     for name, table in made.items():
         with atomic(folder / name) as file:
             pq.write_table(table, file, compression="zstd")
@@ -156,6 +163,7 @@ def write_csv(run: RunDir, facts: Run) -> list[Path]:
     tables: dict[str, pa.Table | None] = {
         "slides": slides_table(facts),
         "classes": classes_table(facts),
+        **{name.removesuffix(".parquet"): table for name, table in figure_tables(facts).items()},
         **{path.stem: reader.table(path) for path in sorted(run.review.glob("*.parquet"))},
         "tiles": _joined(reader.table(run.slide(slide.slide_id).tiles) for slide in facts.slides),
     }
@@ -186,7 +194,7 @@ def _flat(table: pa.Table) -> pa.Table:
 def figures_of(facts: Run) -> Mapping[str, float]:
     """The run's numbers by a dotted name, as trackers of experiments want them: what was not measured is left out."""
     found: dict[str, float] = {}
-    for part in ("totals", "time", "cost", "saving"):
+    for part in ("totals", "time", "cost", "saving", "quality", "planted"):
         _collect(part, facts.metrics.get(part), found)
     return found
 

@@ -22,19 +22,26 @@ from wsi_pipeline.files import write_text
 from wsi_pipeline.report import numbers
 from wsi_pipeline.report.changed import changed_tiles
 from wsi_pipeline.report.charts import shortened
-from wsi_pipeline.report.confidence import confidence_charts, flag_table
+from wsi_pipeline.report.claims import claim, conflicts, planted
+from wsi_pipeline.report.confidence import blind_flag_table, confidence_charts, flag_table
 from wsi_pipeline.report.corrections import charts, lowest
+from wsi_pipeline.report.economy import DEFINITION as ECONOMY
+from wsi_pipeline.report.economy import economy
 from wsi_pipeline.report.export import write_tables
 from wsi_pipeline.report.facts import Run
 from wsi_pipeline.report.gallery import Shapes, css, flagged_tiles, plates
 from wsi_pipeline.report.learned import comparisons
+from wsi_pipeline.report.ledger import ledger_table
 from wsi_pipeline.report.loading import load_run
+from wsi_pipeline.report.minutes import modelled, region_minutes
 from wsi_pipeline.report.pace import backlog, trend
 from wsi_pipeline.report.quality import concerns, recipe
 from wsi_pipeline.report.raters import FEWEST_SLIDES, raters
 from wsi_pipeline.report.reading import Reader
 from wsi_pipeline.report.savings import saving_of
 from wsi_pipeline.report.screen import pooled_classes, screen
+from wsi_pipeline.report.splits import DEFINITION as SPLITS
+from wsi_pipeline.report.splits import FALSE_POSITIVES, splits
 from wsi_pipeline.report.thrift import LIMIT_BYTES, STEPS, Thrift
 from wsi_pipeline.rundir import RunDir
 
@@ -134,6 +141,17 @@ class _View:
             "charts": charts(facts),
             "confidence": confidence_charts(facts),
             "flags": flag_table(facts),
+            "blind_flags": blind_flag_table(facts),
+            "ledger": ledger_table(facts),
+            "economy": economy(facts),
+            "economy_definition": ECONOMY,
+            "splits": splits(facts),
+            "splits_definition": f"{SPLITS} {FALSE_POSITIVES}",
+            "regions": region_minutes(facts),
+            "modelled": modelled(facts),
+            "claim": claim(facts),
+            "planted": planted(facts),
+            "conflicts": conflicts(facts),
             "classes": pooled_classes(facts),
             "comparisons": comparisons(facts),
         }

@@ -41,7 +41,7 @@ def saving_of(run: Run) -> Saving:
     kind, ratio, interval = text(raw.get("kind")), known(raw.get("ratio")), _interval(raw)
     warnings = texts(raw.get("warnings") or [])
     source = text(raw.get("source")) or run.sources.get("times", run.source)
-    if kind == MEASURED and ratio is not None and SIMULATED in {source, run.sources.get("times")}:
+    if kind == MEASURED and ratio is not None and is_simulated(run):
         why = f"The times are simulated; their ratio, which says nothing about people, is {fmt.significant(ratio, 2)}."
         return Saving(fmt.NOT_MEASURED.capitalize(), why, _rows(raw), warnings, _n(raw), SIMULATED)
     if kind == MEASURED and ratio is not None:
@@ -54,13 +54,20 @@ def saving_of(run: Run) -> Saving:
     return Saving(fmt.NOT_MEASURED.capitalize(), why, (), warnings, "", source)
 
 
+def is_simulated(run: Run) -> bool:
+    """Whether a time behind the saving is a simulated one."""
+    return SIMULATED in {text(run.saving.get("source")), run.sources.get("times")}
+
+
 def _interval(raw: Mapping[str, Any]) -> tuple[float, float] | None:
-    for key in ("ci", "ci95", "interval"):
-        value = raw.get(key)
-        if isinstance(value, list | tuple) and len(value) == 2:
-            low, high = known(value[0]), known(value[1])
-            if low is not None and high is not None:
-                return low, high
+    return _pair(raw.get("ci95"))
+
+
+def _pair(value: object) -> tuple[float, float] | None:
+    if isinstance(value, list | tuple) and len(value) == 2:
+        low, high = known(value[0]), known(value[1])
+        if low is not None and high is not None:
+            return low, high
     return None
 
 
@@ -93,23 +100,37 @@ def _between(low: float, high: float) -> str:
 
 
 def _rows(raw: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    interval = _interval(raw)
-    rows = [("Ratio of active times, assisted to manual", _ratio(known(raw.get("ratio"))))]
-    if interval is not None:
-        rows.append(
-            (
-                f"{fmt.share(known(raw.get('level')) or 0.95)} interval",
-                f"{_ratio(interval[0])} to {_ratio(interval[1])}",
-            )
-        )
-    totals = raw.get("ratio_of_totals")
-    totals = mapping(totals).get("ratio") if isinstance(totals, dict) else totals
-    if known(totals) is not None:
-        rows.append(("Ratio of total hours, which is what is paid", _ratio(known(totals))))
+    rows = [("Ratio of active times, assisted to manual", _with(raw, "ratio", _interval(raw)))]
+    if known(raw.get("ratio_of_totals")) is not None:
+        interval = _pair(raw.get("ratio_of_totals_ci95"))
+        rows.append(("Ratio of total hours, which is what is paid", _with(raw, "ratio_of_totals", interval)))
+    hours = mapping(raw.get("hours"))
+    if known(hours.get("assisted")) is not None and known(hours.get("manual")) is not None:
+        assisted, manual = (fmt.duration(3600 * (known(hours.get(arm)) or 0.0)) for arm in ("assisted", "manual"))
+        rows.append(("Hours compared", f"{assisted} assisted, {manual} manual"))
+    first = known(raw.get("manual_first"))
+    if first is not None:
+        rows.append(("Manual reading first", f"in {fmt.share(first)} of the comparisons"))
+    left_out = [(known(raw.get(key)), words) for key, words in (("dropped", "no time"), ("unpaired", "no partner"))]
+    told = [f"{fmt.integer(count)} with {words}" for count, words in left_out if count]
+    if told:
+        rows.append(("Readings left out", fmt.listed(told)))
     for key, name in (("design", "Design"), ("rule", "Rule of time"), ("method", "Method")):
         if text(raw.get(key)):
             rows.append((name, str(text(raw.get(key)))))
+    check = _pair(raw.get("bootstrap_ci95"))
+    if check is not None:
+        rows.append(("Bootstrap by rater, a check only", f"{_ratio(check[0])} to {_ratio(check[1])}"))
     return tuple(rows)
+
+
+def _with(raw: Mapping[str, Any], key: str, interval: tuple[float, float] | None) -> str:
+    """The figure with its interval, or that it has none."""
+    value = _ratio(known(raw.get(key)))
+    if interval is None:
+        return f"{value}, too few readings for an interval"
+    level = fmt.share(known(raw.get("level")) or 0.95)
+    return f"{value} ({level} interval {_ratio(interval[0])} to {_ratio(interval[1])})"
 
 
 def _ratio(value: float | None) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wsi_pipeline.report import numbers as fmt
+from wsi_pipeline.report.claims import claim, conflicts, planted
 from wsi_pipeline.report.facts import CHANGES, ClassFigures, Run, Slide, Status, classes_of, model_classes, total
 from wsi_pipeline.report.numbers import known
 from wsi_pipeline.report.pace import left_figure
@@ -80,8 +81,26 @@ def screen(run: Run) -> Screen:
         alarms=found,
         progress=_progress(run.slides),
         fate=fate(run),
-        agreement=agreement(run),
+        agreement=(*agreement(run), *_beside_time(run)),
     )
+
+
+def _beside_time(run: Run) -> tuple[Figure, ...]:
+    """Quality, where somebody looked: never a gain without what the suggestions alone are worth, and the harm."""
+    figures = []
+    said, errors = claim(run), planted(run)
+    if said.rows:
+        found = dict(said.rows)
+        note = (
+            f"untouched suggestions {found['Untouched suggestions alone']}; right ones harmed: "
+            f"{found['Right suggestions harmed']}; against a blind reader, {said.n}"
+        )
+        value = f"Dice {found['With pre-annotation']} with, {found['Without']} without"
+        figures.append(Figure("Quality", value, note, said.source))
+    if errors.planted:
+        value = f"{fmt.integer(errors.caught)} of {fmt.integer(errors.planted)} caught"
+        figures.append(Figure("Planted errors", value, f"{errors.share}; announced, and repaired after review"))
+    return tuple(figures)
 
 
 def _trust(run: Run, found: Sequence[Alarm]) -> tuple[str, str]:
@@ -139,15 +158,21 @@ def cost_figure(run: Run) -> Figure:
         reason = text(run.cost.get("reason")) or "it needs a measured time and an hourly rate in the configuration"
         return Figure("Cost", fmt.NOT_MEASURED, fmt.sentence(reason), missing=True)
     currency = text(run.cost.get("currency")) or text(run.setting("costs", "currency")) or ""
-    each = known(run.cost.get("per_slide"))
-    notes = [] if each is None else [f"{fmt.money(each, currency)} a slide"]
+    each, area = known(run.cost.get("per_slide")), known(run.cost.get("per_mm2"))
+    value = fmt.money(amount, currency)
+    notes = []
+    if each is not None:
+        notes.append(f"{value} in all")
+        value = f"{fmt.money(each, currency)} a slide"
+    if area is not None:
+        notes.insert(0, f"{fmt.money(area, currency)} per mm² of tissue")
     missing = texts(run.cost.get("not_included"))
     if missing:
         notes.append(f"without {fmt.listed([name.replace('_', '-') for name in missing])}")
     source = text(run.cost.get("source"))
     if source and source != "simulated" and "times" in run.simulated:
         source += ", which is simulated"
-    return Figure("Cost", fmt.money(amount, currency), "; ".join(notes), source)
+    return Figure("Cost", value, "; ".join(notes), source)
 
 
 def _assumed(run: Run) -> tuple[Figure, ...]:
@@ -190,8 +215,12 @@ def alarms(run: Run) -> tuple[Alarm, ...]:
     oddities = len(texts(run.metrics.get("flags")))
     if oddities:
         found.append(Alarm(f"{fmt.counted(oddities, 'oddity', 'oddities')} in the event logs.", "quality"))
-    if run.reviewed:
-        found.append(Alarm("No blind second read: how right the corrections are is unknown.", "methods"))
+    undecided = conflicts(run)
+    if undecided is not None and undecided.waiting:
+        what = fmt.counted(undecided.waiting, "object")
+        found.append(Alarm(f"{what} changed differently by raters, not decided yet.", "claims"))
+    if run.reviewed and not claim(run).rows:
+        found.append(Alarm("No blind second read: how right the corrections are is unknown.", "claims"))
     if run.problems:
         found.append(Alarm(f"{fmt.counted(len(run.problems), 'file')} could not be used.", "quality"))
     return tuple(found)

@@ -268,6 +268,7 @@ class Ledger:
                 patient=ref.patient,
                 site=ref.site,
                 scanner=ref.scanner,
+                tissue=ref.tissue,
             )
             old = known.get(ref.slide_id)
             if (
@@ -275,7 +276,9 @@ class Ledger:
                 and _stays(old, ref, recorded_uri(config, ref))
                 and is_done(run.slide(ref.slide_id), ref, config, run_id)
             ):
-                fresh = old.model_copy(update={"patient": ref.patient, "site": ref.site, "scanner": ref.scanner})
+                fresh = old.model_copy(
+                    update={name: getattr(ref, name) for name in ("patient", "site", "scanner", "tissue")}
+                )
             slides[ref.slide_id] = fresh
         for problem in cohort.problems:
             key, number = problem.slide, 1

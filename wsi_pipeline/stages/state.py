@@ -54,6 +54,7 @@ class SlideRecord(BaseModel):
     patient: str | None = None
     site: str | None = None
     scanner: str | None = None
+    tissue: str | None = None
 
 
 class HandoutRecord(BaseModel):
