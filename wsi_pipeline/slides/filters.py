@@ -1,6 +1,6 @@
 """Filters of pictures: what lies beyond the edge is taken to be the picture's mirror image.
 
-They give what the filters of scipy.ndimage give (the tests compare to the last bit), without the third of a second
+They give what the filters of scipy.ndimage give (the tests compare), without the third of a second
 that loading it takes at every start, and work on few rows at a time: what is computed stays in the processor's cache.
 """
 
