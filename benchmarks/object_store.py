@@ -15,6 +15,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 CHUNK = 64 * 1024
+METHODS = (b"GET ", b"HEAD ", b"PUT ", b"POST ", b"DELETE ")
+BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
 SERVER = """
 import sys, time
 from moto.server import ThreadedMotoServer
@@ -35,12 +37,15 @@ class Line:
         Where it begins, on the loopback.
     latency_s
         Added to each answer, once for all bytes that arrive together.
+    refusing
+        The store answers 503 to everything.
     sent, requests
         Bytes that came from the store (headers of HTTP included), and requests, so far.
     """
 
     port: int
     latency_s: float = 0.0
+    refusing: bool = False
     sent: int = 0
     requests: int = 0
 
@@ -87,15 +92,21 @@ def environment(line: Line) -> dict[str, str]:
 async def _listen(line: Line, port: int) -> asyncio.Server:
     async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         away_reader, away_writer = await asyncio.open_connection("127.0.0.1", port)
-        await asyncio.gather(_up(reader, away_writer, line), _down(away_reader, writer, line))
+        await asyncio.gather(_up(reader, writer, away_writer, line), _down(away_reader, writer, line))
 
     return await asyncio.start_server(take, "127.0.0.1", 0)
 
 
-async def _up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, line: Line) -> None:
+async def _up(
+    reader: asyncio.StreamReader, back: asyncio.StreamWriter, writer: asyncio.StreamWriter, line: Line
+) -> None:
     with suppress(ConnectionError):
         while data := await reader.read(CHUNK):
-            line.requests += data.startswith((b"GET ", b"HEAD ", b"PUT ", b"POST "))
+            line.requests += data.startswith(METHODS)
+            if line.refusing:
+                if data.startswith(METHODS):
+                    back.write(BUSY)
+                continue
             writer.write(data)
             await writer.drain()
     writer.close()
