@@ -93,7 +93,7 @@ def model_of(weights: str, mpp: float) -> str:
     return str(folder)
 
 
-def configured(slide: Path, model: str, mpp: float, output: Path, *, runtime: str, workers: int | None) -> Config:
+def configured(slide: Path | str, model: str, mpp: float, output: Path, *, runtime: str, workers: int | None) -> Config:
     """A configuration that asks for the same work as the naive pipeline: regions above 1,000 px², holes kept."""
     raw = {
         "output": str(output),

@@ -12,6 +12,7 @@ QUICK = (
     ("benchmarks.measures",),
     ("benchmarks.comparison",),
     ("benchmarks.comparison", "--size", "16384", "--null"),
+    ("benchmarks.remote",),
 )
 LONG = (
     ("benchmarks.reading", "--size", "16384"),

@@ -130,9 +130,13 @@ class Uncertainty(Section):
 
 
 class Inference(Section):
-    """The engine. Only `mpp` and `uncertainty` can change a result; the rest is about speed and memory."""
+    """The engine. Only `mpp` and `uncertainty` can change a result; the rest is about speed, memory and places.
+
+    `maps` is a folder on an object store (`s3://bucket/run`, `gs://` ...) that holds the maps instead of `output`.
+    """
 
     mpp: Mpp | None = None
+    maps: Annotated[str, Field(pattern=r"^[a-z0-9+.-]+://.+")] | None = None
     block: Annotated[int, Field(ge=256, le=16_384, multiple_of=128)] = 2048
     window: Annotated[int, Field(ge=128, le=4096, multiple_of=128)] = 1024
     scheduler: str | None = None
@@ -297,6 +301,13 @@ class Config(Section):
     costs: Costs = Costs()
     privacy: Privacy = Privacy()
     base: Path = Field(default=Path(), exclude=True, repr=False, description="folder that relative paths count from")
+
+    @field_validator("output", mode="before")
+    @classmethod
+    def _is_here(cls, value: Any) -> Any:
+        if isinstance(value, str) and "://" in value:
+            raise ValueError(f"{value} is no folder of this machine; maps can lie elsewhere, see `inference.maps`")
+        return value
 
     def resolve(self, path: str | Path) -> Path:
         """A local path of the configuration as an absolute one."""

@@ -27,6 +27,8 @@ class Served:
         How many of the next requests are not answered.
     short
         How many of the next ranges end early; `broken`: after the connection was cut.
+    etag
+        What is said of the content of every file; None: nothing.
     deaf
         Ranges are not understood: the whole file is sent.
     """
@@ -37,6 +39,7 @@ class Served:
     silent: int = 0
     short: int = 0
     broken: bool = False
+    etag: str | None = None
     deaf: bool = False
     ranges: list[tuple[int, int]] = field(default_factory=list)
 
@@ -95,7 +98,8 @@ def serving(folder: Path) -> Iterator[Served]:
 
         def _send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
             self.send_response(status)
-            for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            etag = {} if served.etag is None else {"ETag": served.etag}
+            for name, value in {"Content-Length": str(len(body)), **etag, **headers}.items():
                 self.send_header(name, value)
             self.end_headers()
             # Before the client can have it: a test that reads the count when it has all bytes must find them there.

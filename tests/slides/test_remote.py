@@ -230,6 +230,18 @@ def test_what_is_not_there_is_not_waited_for(served: Served, caplog: pytest.LogC
     assert "asking again" not in caplog.text
 
 
+def test_a_header_is_kept_for_the_next_opening_while_the_store_says_that_it_is_the_same(
+    folder: Path, served: Served
+) -> None:
+    (folder / "c.tif").write_bytes((folder / "a.tif").read_bytes())
+    for etag, again in (('"1"', True), ('"1"', False), ('"2"', True), (None, True), (None, True)):
+        served.etag = etag
+        served.ranges.clear()
+        with open_slide(remote(f"{served.url}/c.tif")) as slide:
+            assert slide.size == (1500, 1500)
+        assert bool(served.ranges) == again
+
+
 def test_a_host_that_does_not_answer_the_door_is_a_store_that_fails(served: Served) -> None:
     with pytest.raises(SlideUnreadable, match=r"the store fails: Cannot connect to host 127.0.0.1:9 .*; look at the s"):
         open_slide(remote("http://127.0.0.1:9/a.tif"))

@@ -15,6 +15,7 @@ import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.bucket import s3_bucket
 from tests.slides.make import texture, write_slide
 from tests.slides.served import Served, serving
 from tests.slides.test_reading import ref
@@ -100,23 +101,9 @@ def test_several_threads_read_one_remote_slide(folder: Path, served: Served) -> 
 
 
 @pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A bucket on an S3 server of our own."""
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    for name, value in (
-        ("AWS_ACCESS_KEY_ID", "test"),
-        ("AWS_SECRET_ACCESS_KEY", "test"),
-        ("AWS_DEFAULT_REGION", "us-east-1"),
-        ("AWS_ENDPOINT_URL", f"http://{host}:{port}"),
-    ):
-        monkeypatch.setenv(name, value)
-    store = fsspec.filesystem("s3", skip_instance_cache=True)
-    store.mkdir("slides")
-    yield "s3://slides"
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
-    server.stop()
+def bucket() -> Iterator[str]:
+    with s3_bucket("slides") as (url, _):
+        yield url
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from wsi_pipeline.inference.places import recorded_place
 from wsi_pipeline.inference.store import PredictionStore
 from wsi_pipeline.rundir import RunDir
 
@@ -68,7 +69,7 @@ def open_prediction(run: str | Path, slide_id: str) -> Prediction:
     >>> prediction = wsi_pipeline.open_prediction("runs/first", "slide-1")  # doctest: +SKIP
     >>> share = (prediction.probability[0] >= 128).mean().compute()  # doctest: +SKIP
     """
-    store = PredictionStore.open(RunDir(Path(run)).slide(slide_id).prediction)
+    store = PredictionStore.open(recorded_place(RunDir(Path(run)), slide_id))
     probability, uncertainty = store.arrays
     apart = store.mutual_information_array
     return Prediction(

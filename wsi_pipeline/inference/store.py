@@ -10,8 +10,6 @@ data of a block are there. Lengths are in map pixels and rectangles in the map's
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from enum import IntEnum
 from functools import cached_property
@@ -21,12 +19,11 @@ from typing import Any, Final
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.abc.store import Store
 from zarr.codecs import BloscCodec
-from zarr.storage import FsspecStore, LocalStore
 
 from wsi_pipeline.errors import StoreError
 from wsi_pipeline.files import remove_partials
+from wsi_pipeline.inference.access import is_url, told, zarr_store
 from wsi_pipeline.models.ensemble import Passes
 from wsi_pipeline.models.macenko import Stains
 from wsi_pipeline.objects import RGB
@@ -180,13 +177,13 @@ class PredictionStore:
         StoreError
             It cannot be written.
         """
-        store = _store(path, read_only=False)
+        store = zarr_store(path, read_only=False)
         grid = info.grid
         chunk = _chunk(info.block)
         channels = len(info.classes)
         codec = BloscCodec(cname="zstd", clevel=1, shuffle="bitshuffle", typesize=1)
         common: dict[str, Any] = {"dtype": "uint8", "fill_value": 0, "compressors": codec}
-        with _told(path, "written"):
+        with told(path, "written"):
             group = zarr.create_group(store, overwrite=True, zarr_format=3)
             group.create_array(
                 "probability",
@@ -221,8 +218,8 @@ class PredictionStore:
         StoreError
             There is none, it is damaged, or of a newer schema.
         """
-        store = _store(path, read_only=read_only)
-        with _told(path, "read"):
+        store = zarr_store(path, read_only=read_only)
+        with told(path, "read"):
             try:
                 group = zarr.open_group(store, mode="r" if read_only else "r+", zarr_format=3)
             except FileNotFoundError:
@@ -246,7 +243,7 @@ class PredictionStore:
         StoreError
             The store is of another slide, model, resolution or tissue; it is damaged; it cannot be written.
         """
-        if isinstance(path, Path) or "://" not in path:
+        if not is_url(path):
             try:
                 remove_partials(Path(path))
             except OSError as error:
@@ -337,12 +334,12 @@ class PredictionStore:
     @property
     def blocks(self) -> NDArray[np.uint8]:
         """`BlockState` of each block, uint8 (rows, columns); a copy of what the store holds now."""
-        with _told(self.path, "read"):
+        with told(self.path, "read"):
             return np.asarray(self._blocks[...], np.uint8)
 
     def set_blocks(self, states: NDArray[np.uint8]) -> None:
         """Write the state of all blocks at once; for the one client that works on this store."""
-        with _told(self.path, "written"):
+        with told(self.path, "written"):
             self._blocks[...] = states
 
     def write_block(
@@ -366,19 +363,19 @@ class PredictionStore:
         """
         bounds = self.grid.bounds(row, column)
         area = (slice(bounds.y, bounds.bottom), slice(bounds.x, bounds.right))
-        with _told(self.path, "written"):
+        with told(self.path, "written"):
             _for_writing(self._probability, probability)[(slice(None), *area)] = probability
             _for_writing(self._uncertainty, uncertainty)[area] = uncertainty
             if self._mutual_information is not None and mutual_information is not None:
                 _for_writing(self._mutual_information, mutual_information)[area] = mutual_information
-            if "://" not in self.path:
+            if not is_url(self.path):
                 for name in ("probability/c/0", "uncertainty/c", "mutual_information/c"):
                     _flush(Path(self.path, name, str(row), str(column)))
 
     def _read(self, array: zarr.Array[Any], channel: int | None, bounds: Bounds) -> NDArray[np.uint8]:
         height, width = array.shape[-2:]
         inside = bounds.within(Bounds(0, 0, width, height))
-        with _told(self.path, "read"):
+        with told(self.path, "read"):
             area = (slice(inside.y, inside.bottom), slice(inside.x, inside.right))
             found = array[area] if channel is None else array[(channel, *area)]
         pixels: NDArray[np.uint8] = np.asarray(found, np.uint8)
@@ -395,17 +392,11 @@ def _chunk(block: int) -> int:
     return next(side for side in range(min(CHUNK, block), 0, -1) if block % side == 0)
 
 
-def _store(path: str | Path, *, read_only: bool) -> Store:
-    if isinstance(path, str) and "://" in path:
-        return FsspecStore.from_url(path, read_only=read_only)
-    return LocalStore(Path(path), read_only=read_only)
-
-
 def _is_finished(path: str | Path) -> bool:
     """Whether there is a store whose making was not cut short."""
-    with _told(path, "read"):
+    with told(path, "read"):
         try:
-            group = zarr.open_group(_store(path, read_only=True), mode="r", zarr_format=3)
+            group = zarr.open_group(zarr_store(path, read_only=True), mode="r", zarr_format=3)
         except FileNotFoundError:
             return False
         return ATTRIBUTES in group.attrs.asdict()
@@ -433,16 +424,3 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-@contextmanager
-def _told(path: str | Path, verb: str) -> Iterator[None]:
-    """What zarr and file systems raise, as `StoreError` that names the store and the cause."""
-    try:
-        yield
-    except StoreError:
-        raise
-    except OSError as error:
-        raise StoreError(f"{path} cannot be {verb}: {error.strerror or error}") from error
-    except (ValueError, TypeError, KeyError, RuntimeError) as error:
-        raise StoreError(f"{path} cannot be {verb}: {' '.join(str(error).split())}") from error

@@ -21,6 +21,8 @@ from wsi_pipeline.config import Review
 from wsi_pipeline.errors import ConfigError, StoreError
 from wsi_pipeline.files import atomic, read_json, write_bytes, write_json
 from wsi_pipeline.handout import read_plans
+from wsi_pipeline.inference.access import remove_store, store_exists
+from wsi_pipeline.inference.places import recorded_place
 from wsi_pipeline.keys import KeyTable
 from wsi_pipeline.privacy.logs import going, let_go
 from wsi_pipeline.privacy.patterns import KINDS, Known
@@ -96,6 +98,11 @@ def forget_slide(run: RunDir, slide_id: str, *, keys: Path | None = None, dry_ru
             result.done.append(f"delete {_told(run, path)}")
             if not dry_run:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
+    place = recorded_place(run, slide_id)
+    if isinstance(place, str) and store_exists(place):
+        result.done.append(f"delete {place}")
+        if not dry_run:
+            remove_store(place)
     for plan in read_plans(run):
         image = plan.slide(slide_id)
         if image is not None:

@@ -25,6 +25,8 @@ BYTES_PER_S: Final = 128 * 1024
 # Headers and directories lie scattered over a file: they are read in blocks of this size, each once.
 BLOCK: Final = 64 * 1024
 BLOCKS: Final = 128
+# Headers of the files read last are kept: a slide is opened several times on its way.
+HEADERS: Final = 4
 
 
 class StoreFailed(OSError):
@@ -41,6 +43,8 @@ class RemoteFile:
     ----------
     size
         Length in bytes.
+    version
+        What the store says of this content (its ETag); None where it says nothing.
 
     Raises
     ------
@@ -55,9 +59,12 @@ class RemoteFile:
     def __init__(self, uri: str) -> None:
         import fsspec
 
+        self.uri = uri
         self._fs, self.path = fsspec.core.url_to_fs(uri)
         self._failed: tuple[float, str] | None = None
-        size = self._patiently(lambda: self._ask("size", 0, self.path))
+        info = self._patiently(lambda: self._ask("info", 0, self.path))
+        size, version = info.get("size"), info.get("ETag") or info.get("etag")
+        self.version = None if version is None else str(version)
         if size is None:
             raise OSError("the server does not say how long the file is, so parts of it cannot be asked for")
         self.size = int(size)
@@ -129,14 +136,54 @@ class RemoteFile:
             raise TimeoutError(f"no answer within {limit:.0f} s") from None
 
 
+class _Blocks:
+    """Blocks of one file; the least recently used go first."""
+
+    def __init__(self) -> None:
+        self._blocks: OrderedDict[int, bytes] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, file: RemoteFile, first: int, last: int) -> bytes:
+        """All bytes of the blocks `first` to `last`; those that are missing come in one request."""
+        with self._lock:
+            missing = [number for number in range(first, last + 1) if number not in self._blocks]
+            if missing:
+                low, high = missing[0], missing[-1] + 1
+                (data,) = file.ranges([(low * BLOCK, min(high * BLOCK, file.size))])
+                for number in range(low, high):
+                    self._blocks[number] = data[(number - low) * BLOCK : (number - low + 1) * BLOCK]
+            found = b"".join(self._blocks[number] for number in range(first, last + 1))
+            for number in range(first, last + 1):
+                self._blocks.move_to_end(number)
+            while len(self._blocks) > BLOCKS:
+                self._blocks.popitem(last=False)
+        return found
+
+
+_headers: OrderedDict[tuple[str, int, str], _Blocks] = OrderedDict()
+_headers_lock = threading.Lock()
+
+
+def _blocks_of(file: RemoteFile) -> _Blocks:
+    """What is known of a file whose content is the same as it was."""
+    if file.version is None:
+        return _Blocks()
+    key = file.uri, file.size, file.version
+    with _headers_lock:
+        blocks = _headers.setdefault(key, _Blocks())
+        _headers.move_to_end(key)
+        while len(_headers) > HEADERS:
+            _headers.popitem(last=False)
+    return blocks
+
+
 class HeaderFile(io.RawIOBase):
     """A remote file to be read here and there: blocks come once, those that lie beside each other in one request."""
 
     def __init__(self, file: RemoteFile) -> None:
         self._file = file
         self._at = 0
-        self._blocks: OrderedDict[int, bytes] = OrderedDict()
-        self._lock = threading.Lock()
+        self._blocks = _blocks_of(file)
 
     def readable(self) -> bool:
         return True
@@ -161,19 +208,8 @@ class HeaderFile(io.RawIOBase):
     def _bytes(self, start: int, end: int) -> bytes:
         if start >= end:
             return b""
-        with self._lock:
-            first, last = start // BLOCK, (end - 1) // BLOCK
-            missing = [number for number in range(first, last + 1) if number not in self._blocks]
-            if missing:
-                low, high = missing[0], missing[-1] + 1
-                (data,) = self._file.ranges([(low * BLOCK, min(high * BLOCK, self._file.size))])
-                for number in range(low, high):
-                    self._blocks[number] = data[(number - low) * BLOCK : (number - low + 1) * BLOCK]
-            found = b"".join(self._blocks[number] for number in range(first, last + 1))
-            for number in range(first, last + 1):
-                self._blocks.move_to_end(number)
-            while len(self._blocks) > BLOCKS:
-                self._blocks.popitem(last=False)
+        first, last = start // BLOCK, (end - 1) // BLOCK
+        found = self._blocks.get(self._file, first, last)
         return found[start - first * BLOCK : end - first * BLOCK]
 
 

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ from wsi_pipeline.config import Config
 from wsi_pipeline.errors import ConfigError, SlideError, StoreError
 from wsi_pipeline.files import remove_partials
 from wsi_pipeline.inference import Engine, EngineSettings, SlideJob, SlideResult
+from wsi_pipeline.inference.places import map_place
 from wsi_pipeline.models import ModelCard, RuntimeChoice, is_named, load_card
 from wsi_pipeline.progress import LogProgress, Progress
 from wsi_pipeline.rundir import RunDir
+from wsi_pipeline.stages.lease import leased
 from wsi_pipeline.stages.lock import exclusive
 from wsi_pipeline.stages.queue import write_queue
 from wsi_pipeline.stages.slide import (
@@ -73,7 +76,7 @@ def predict_cohort(
     ConfigError
         No slide at all, an unknown id in `only`, or a model without the classes that `model.classes` names.
     ModelError, RunLocked, StoreError
-        The model cannot be used, another process works here, or the output cannot be written.
+        The model cannot be used, another process works here or on its maps, or the output cannot be written.
     """
     progress = progress or LogProgress()
     run = RunDir(config.output)
@@ -83,13 +86,18 @@ def predict_cohort(
     cohort = load_cohort(config)
     if not cohort.slides and not cohort.problems:
         raise ConfigError("the cohort is empty: `cohort.slides` matches nothing")
-    with exclusive(run.lock):
+    with exclusive(run.lock), _maps_of_its_own(config):
         remove_partials(run.root, deep=False)
         ledger = Ledger.start(run, config, card, cohort)
         todo = chosen(cohort, only)
         _predict(config, run, model_path, ledger, todo, limit, progress)
         write_queue(run, [slide_id for slide_id in ledger.record.slides if ledger.is_done(slide_id)])
         return ledger.outcome()
+
+
+def _maps_of_its_own(config: Config) -> AbstractContextManager[None]:
+    maps = config.inference.maps
+    return nullcontext() if maps is None else leased(maps, config.output)
 
 
 def model_path_of(config: Config) -> str:
@@ -184,7 +192,8 @@ class _Work:
                 forget_summary(folder)
                 remove_partials(folder.root)
                 prepared = prepare_slide(ref, self._config, self._card, self._ledger.record.run_id, folder)
-                forget_other_maps(folder, prepared, self._card, EngineSettings.of(self._config).passes)
+                place = map_place(self._run, ref.slide_id, self._config.inference.maps)
+                forget_other_maps(place, prepared, self._card, EngineSettings.of(self._config).passes)
             except (SlideError, StoreError) as error:
                 self._failed(ref.slide_id, error)
                 continue
@@ -197,7 +206,7 @@ class _Work:
                 reader=prepared.reader,
             )
             self._prepared[ref.slide_id] = prepared
-            yield prepared.job(folder)
+            yield prepared.job(place)
 
     def take(self, result: SlideResult) -> None:
         """A slide whose map is there (or is not): its regions are drawn while the engine goes on."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 import logging
-import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from wsi_pipeline.config import Config
 from wsi_pipeline.errors import StoreError, WsiError
 from wsi_pipeline.files import read_json, write_bytes, write_json
 from wsi_pipeline.inference import BlockState, PredictionStore, SlideJob
+from wsi_pipeline.inference.access import remove_store, store_exists
 from wsi_pipeline.inference.slide_work import map_info
 from wsi_pipeline.models import ModelCard
 from wsi_pipeline.models.ensemble import Passes
@@ -69,11 +70,11 @@ class PreparedSlide:
     key: str
     stains: Stains | None = None
 
-    def job(self, folder: SlideDir) -> SlideJob:
-        """What the engine is asked for."""
+    def job(self, store: Path | str) -> SlideJob:
+        """What the engine is asked for; `store` is where its maps lie."""
         return SlideJob(
             ref=self.ref,
-            store=folder.prediction,
+            store=store,
             size=self.size,
             mpp=self.mpp,
             downsample=self.downsample,
@@ -280,20 +281,22 @@ def forget_summary(folder: SlideDir) -> None:
     folder.summary.unlink(missing_ok=True)
 
 
-def forget_other_maps(folder: SlideDir, prepared: PreparedSlide, card: ModelCard, passes: Passes | None = None) -> None:
+def forget_other_maps(
+    place: Path | str, prepared: PreparedSlide, card: ModelCard, passes: Passes | None = None
+) -> None:
     """Remove the maps that another model, resolution or tissue mask left; they cannot be gone on with."""
-    if not folder.prediction.exists():
+    if not store_exists(place):
         return
     try:
-        info = PredictionStore.open(folder.prediction).info
+        info = PredictionStore.open(place).info
         cells = prepared.tissue.cells(card.cell, prepared.downsample, prepared.size)
-        wanted = map_info(prepared.job(folder), card, info.block * card.output_downsample, cells, passes)
+        wanted = map_info(prepared.job(place), card, info.block * card.output_downsample, cells, passes)
         same = not info.differences(wanted)
     except StoreError:
         same = False
     if not same:
         logger.warning("%s: maps of another model or other settings are made anew", prepared.ref.slide_id)
-        shutil.rmtree(folder.prediction)
+        remove_store(place)
 
 
 def _write_jpeg(folder: SlideDir, pixels: NDArray[np.uint8]) -> None:
