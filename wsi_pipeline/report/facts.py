@@ -174,6 +174,7 @@ class Slide:
     patient: str | None
     site: str | None
     scanner: str | None
+    tissue: str | None
     summary: Summary | None
     review: Review | None
     snapshots: tuple[str, ...]
