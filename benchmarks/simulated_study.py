@@ -25,7 +25,7 @@ from shapely.geometry.base import BaseGeometry
 from benchmarks.clock import clock, peak_mb, report
 from wsi_pipeline.collect import CollectResult, collect
 from wsi_pipeline.config import Costs, Handout, Privacy, Review
-from wsi_pipeline.files import write_json, write_text
+from wsi_pipeline.files import write_json
 from wsi_pipeline.handout import Design, HandoutSlide, PlannedSlide, StudyBatch, extend_study, read_study, write_study
 from wsi_pipeline.objects import META_RUN, Kind, PathClass, PathObject, object_uuid
 from wsi_pipeline.qupath.geojson import write_geojson
@@ -43,9 +43,9 @@ RUN_ID = "51a0d1ed57bd7000"
 RATERS = ("rater-1", "rater-2", "rater-3")
 # How these three differ: what they let pass, and what they overlook.
 HABITS: Mapping[str, Habits] = {
-    "rater-1": Habits(tolerance_um=8, overlooks=0.08, jitter_um=2),
-    "rater-2": Habits(tolerance_um=14, overlooks=0.15, jitter_um=3),
-    "rater-3": Habits(tolerance_um=10, overlooks=0.25, jitter_um=2),
+    "rater-1": Habits(tolerance_um=8, overlooks=0.05, jitter_um=2, forgets_class=0.02),
+    "rater-2": Habits(tolerance_um=14, overlooks=0.1, jitter_um=3, forgets_class=0.02),
+    "rater-3": Habits(tolerance_um=10, overlooks=0.15, jitter_um=2, forgets_class=0.02),
 }
 SETTINGS = Handout.model_validate(
     {
@@ -66,10 +66,6 @@ FLAGGED = 4
 DAY_MS = 86_400_000
 PER_DAY = 10
 TISSUES = ("lymph node", "breast", "colon")
-NOTES = """\
-A simulated study. The slides are painted, the suggestions are the truth with errors put into it, and the raters are
-programs that know the truth. Times, corrections and what follows from them are made up, and every figure says so.
-"""
 
 
 def main() -> None:
@@ -317,7 +313,6 @@ def _write_run(run: RunDir, made: Sequence[Made]) -> None:
         "slides": slides,
     }
     write_json(run.run_json, record)
-    write_text(run.notes, NOTES)
 
 
 def _review(run: RunDir, batch: StudyBatch, truths: Mapping[str, Truth], done: float) -> None:

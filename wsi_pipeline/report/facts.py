@@ -272,6 +272,12 @@ class Run:
         return mapping(self.metrics.get("saving"))
 
     @property
+    def readings(self) -> tuple[Mapping[str, Any], ...]:
+        """What metrics.json says of each image that was handed out; in a study a slide has several."""
+        images = self.metrics.get("images")
+        return tuple(mapping(image) for image in images) if isinstance(images, list) else ()
+
+    @property
     def model_id(self) -> str | None:
         return text(self.model.get("id"))
 
