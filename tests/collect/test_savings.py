@@ -146,7 +146,7 @@ def test_splits_stand_beside_the_saving_with_n_and_without_an_interval_where_the
     assert {name: part["slides"] for name, part in tissue.items()} == {"lymph node": 3, "breast": 7}
     areas = split_of(found, "false-positive area")
     assert {name: part["slides"] for name, part in areas.items()} == {
-        "under 2 % of the predicted area": 7,
+        "0 to 2 %": 7,
         "2 to 20 %": 2,
         "20 % and more": 1,
     }
@@ -194,7 +194,7 @@ def test_bands_of_false_positive_area_are_of_assisted_first_readings() -> None:
         image_of("a", "batch-1", slide_of("s3", "assisted", 3, planted=planted)),
         image_of("a", "batch-1", slide_of("s5", "assisted", 4), ImageState.TODO),
     ]
-    assert false_positive_bands(images) == {"s0": "under 2 % of the predicted area"}
+    assert false_positive_bands(images) == {"s0": "0 to 2 %"}
     images[0].facts["classes"]["Tumor"] |= {"area_before_um2": 0.0, "removed_um2": 0.0}
     assert false_positive_bands(images) == {"s0": "nothing predicted"}
 

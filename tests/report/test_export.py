@@ -20,7 +20,9 @@ from tests.report.big_study import BIG
 from tests.report.build_run import Recipe, _metrics, build_run
 from wsi_pipeline.cli.app import run as command
 from wsi_pipeline.collect import collect
-from wsi_pipeline.collect.tables import write_corrections
+from wsi_pipeline.collect.changed import TYPES as CHANGED_TILES
+from wsi_pipeline.collect.region_times import TYPES as REGION_TIMES
+from wsi_pipeline.collect.tables import write_corrections, write_table
 from wsi_pipeline.collect.times import write_times
 from wsi_pipeline.config import Costs, Review
 from wsi_pipeline.errors import ConfigError, StoreError
@@ -29,6 +31,7 @@ from wsi_pipeline.handout import hand_out
 from wsi_pipeline.regions.tiles import write_tiles
 from wsi_pipeline.report.export import CLASSES as CLASSES_SCHEMA
 from wsi_pipeline.report.export import SLIDES, figures_of, metrics_schema, write_csv
+from wsi_pipeline.report.figure_tables import CONFLICTS, MODELLED, SPLITS
 from wsi_pipeline.report.loading import load_run
 from wsi_pipeline.report.tracking import log_run
 from wsi_pipeline.rundir import RunDir
@@ -50,8 +53,11 @@ def written(folder: Path) -> dict[str, dict[str, str]]:
     write_corrections(folder / "corrections.parquet", [])
     write_times(folder / "time.parquet", [])
     write_tiles(folder / "tiles.parquet", [])
+    write_table(folder / "region_time.parquet", [], REGION_TIMES)
+    write_table(folder / "changed_tiles.parquet", [], CHANGED_TILES)
     schemas = {path.stem: pq.read_schema(path) for path in folder.glob("*.parquet")}
-    schemas |= {"slides": SLIDES, "classes": CLASSES_SCHEMA}
+    schemas |= {"slides": SLIDES, "classes": CLASSES_SCHEMA, "splits": SPLITS, "conflicts": CONFLICTS}
+    schemas["modelled_time"] = MODELLED
     return {name: {field.name: str(field.type) for field in schema} for name, schema in schemas.items()}
 
 

@@ -13,7 +13,7 @@ from wsi_pipeline.measures.arms import Reading
 from wsi_pipeline.measures.savings import Split, orders_of, split_saving
 
 # Bounds of the share of the predicted area that the assisted corrections took away.
-BANDS = ((0.02, "under 2 % of the predicted area"), (0.2, "2 to 20 %"))
+BANDS = ((0.02, "0 to 2 %"), (0.2, "2 to 20 %"))
 WIDEST_BAND = "20 % and more"
 NOTHING_PREDICTED = "nothing predicted"
 

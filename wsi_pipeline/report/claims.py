@@ -46,13 +46,15 @@ def claim(run: Run) -> Claim:
             "Right suggestions harmed",
             f"{fmt.share(scores['harm_rate'])} ({fmt.integer(harmed)} of {fmt.integer(right)})",
         ),
-        ("Difference, with less without", _gain(raw)),
+        ("With minus without", _gain(raw)),
     ]
     beside = mapping(raw.get("to_prediction"))
     if known(beside.get("assisted")) is not None:
         near = " with, ".join(fmt.score(known(beside.get(key))) for key in ("assisted", "manual"))
         rows.append(("Agreement with the prediction", f"{near} without"))
-    return Claim(words, tuple(rows), "", _n(raw), text(raw.get("definition")) or "", text(raw.get("source")) or "")
+    return Claim(
+        fmt.sentence(words), tuple(rows), "", _n(raw), text(raw.get("definition")) or "", text(raw.get("source")) or ""
+    )
 
 
 def _gain(raw: Mapping[str, Any]) -> str:
@@ -135,8 +137,15 @@ def conflicts(run: Run) -> Conflicts | None:
         total=len(found),
         waiting=len(waiting),
         slides=len({text(item.get("slide_id")) for item in found}),
-        shown=tuple(_conflict(item, pseudonyms) for item in waiting[:MOST_CONFLICTS]),
+        shown=tuple(_conflict(item, pseudonyms) for item in sorted(waiting, key=_urgency)[:MOST_CONFLICTS]),
     )
+
+
+def _urgency(raw: Mapping[str, Any]) -> tuple[int, float]:
+    """Another class first, then whether it is there, then the outlines that agree least."""
+    kinds = list(DIFFERS)
+    kind = text(raw.get("differs"))
+    return kinds.index(kind) if kind in kinds else len(kinds), known(raw.get("iou")) or 0.0
 
 
 def _conflict(raw: Mapping[str, Any], pseudonyms: Mapping[str, str]) -> Conflict:

@@ -35,7 +35,7 @@ def _all(names: Iterable[str], kind: pa.DataType) -> _Columns:
 
 
 _SLIDES: _Columns = [
-    *_all(("slide_id", "status", "patient", "site", "scanner", "batch", "arm", "rater"), pa.string()),
+    *_all(("slide_id", "status", "patient", "site", "scanner", "tissue", "batch", "arm", "rater"), pa.string()),
     ("week", pa.date32()),
     *_all(("mpp", "tissue_mm2", "predicted_mm2"), pa.float64()),
     ("regions", pa.int64()),
@@ -107,6 +107,7 @@ def _slide(facts: Run, slide: Slide) -> dict[str, Any]:
         "patient": slide.patient,
         "site": slide.site,
         "scanner": slide.scanner,
+        "tissue": slide.tissue,
         "batch": slide.review.batch if slide.review else None,
         "arm": slide.review.arm if slide.review else None,
         "rater": slide.review.rater if slide.review else None,

@@ -174,6 +174,7 @@ class Slide:
     patient: str | None
     site: str | None
     scanner: str | None
+    tissue: str | None
     summary: Summary | None
     review: Review | None
     snapshots: tuple[str, ...]
@@ -269,6 +270,12 @@ class Run:
     @property
     def saving(self) -> Mapping[str, Any]:
         return mapping(self.metrics.get("saving"))
+
+    @property
+    def readings(self) -> tuple[Mapping[str, Any], ...]:
+        """What metrics.json says of each image that was handed out; in a study a slide has several."""
+        images = self.metrics.get("images")
+        return tuple(mapping(image) for image in images) if isinstance(images, list) else ()
 
     @property
     def model_id(self) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -12,34 +12,39 @@ from wsi_pipeline.report.numbers import known
 from wsi_pipeline.report.reading import mapping, text
 
 SCHEMA_VERSION = 1
-_META = {"schema": str(SCHEMA_VERSION)}
 
-SPLITS = pa.schema(
+
+def _schema(columns: Sequence[tuple[str, pa.DataType]]) -> pa.Schema:
+    return pa.schema(columns, metadata={"schema": str(SCHEMA_VERSION)})
+
+
+def _all(kind: pa.DataType, *names: str) -> list[tuple[str, pa.DataType]]:
+    return [(name, kind) for name in names]
+
+
+SPLITS = _schema(
     [
-        *((name, pa.string()) for name in ("split", "group", "label", "refused")),
-        *((name, pa.float64()) for name in ("ratio", "low", "high")),
-        *((name, pa.int64()) for name in ("raters", "slides", "readings")),
-        ("source", pa.string()),
-    ],
-    metadata=_META,
+        *_all(pa.string(), "split", "group", "label", "refused"),
+        *_all(pa.float64(), "ratio", "low", "high"),
+        *_all(pa.int64(), "raters", "slides", "readings"),
+        *_all(pa.string(), "source"),
+    ]
 )
-CONFLICTS = pa.schema(
+CONFLICTS = _schema(
     [
-        ("conflict", pa.int64()),
-        *((name, pa.string()) for name in ("slide_id", "object", "differs")),
-        ("iou", pa.float64()),
-        ("adjudicated", pa.bool_()),
-        *((name, pa.string()) for name in ("rater", "batch", "change", "class_before", "class_after", "source")),
-    ],
-    metadata=_META,
+        *_all(pa.int64(), "conflict"),
+        *_all(pa.string(), "slide_id", "object", "differs"),
+        *_all(pa.float64(), "iou"),
+        *_all(pa.bool_(), "adjudicated"),
+        *_all(pa.string(), "rater", "batch", "change", "class_before", "class_after", "source"),
+    ]
 )
-MODELLED = pa.schema(
+MODELLED = _schema(
     [
-        *((name, pa.string()) for name in ("slide_id", "batch", "rater", "arm")),
-        *((name, pa.float64()) for name in ("seconds", "low", "high", "level")),
-        *((name, pa.string()) for name in ("time_source", "rule")),
-    ],
-    metadata=_META,
+        *_all(pa.string(), "slide_id", "batch", "rater", "arm"),
+        *_all(pa.float64(), "seconds", "low", "high", "level"),
+        *_all(pa.string(), "time_source", "rule"),
+    ]
 )
 
 

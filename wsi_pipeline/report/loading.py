@@ -126,6 +126,7 @@ def _slide(
         patient=text(raw.get("patient")),
         site=text(raw.get("site")),
         scanner=text(raw.get("scanner")),
+        tissue=text(raw.get("tissue")),
         summary=None if summary is None else Summary.of(summary),
         review=Review.of(mapping(reviews[slide_id]), known_classes) if slide_id in reviews else None,
         snapshots=tuple(path for batch, plan in plans.items() for path in _snapshots(batch, plan, slide_id)),

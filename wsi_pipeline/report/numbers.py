@@ -141,7 +141,7 @@ def money(value: float | None, currency: str) -> str:
     """An amount with its currency, with two decimals below 100."""
     if value is None:
         return DASH
-    amount = f"{value:.2f}" if abs(value) < 100 else integer(value)
+    amount = _signed(value, f"{abs(value):.2f}") if abs(value) < 99.995 else integer(value)
     return f"{amount}{NARROW}{currency}"
 
 

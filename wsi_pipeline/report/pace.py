@@ -13,6 +13,7 @@ from wsi_pipeline.report import numbers as fmt
 from wsi_pipeline.report.charts import Panel, trend_chart
 from wsi_pipeline.report.facts import Run, Slide, Status
 from wsi_pipeline.report.parts import Chart, Figure
+from wsi_pipeline.report.reading import text
 
 # The pace is that of the last weeks in which anybody worked, no more than so many.
 RECENT_WEEKS = 4
@@ -162,6 +163,8 @@ def left_figure(run: Run) -> Figure | None:
     left = sum(s.status not in {Status.REVIEWED, Status.FAILED, Status.LEFT_OUT} for s in run.slides)
     if not run.slides:
         return None
+    if len(run.readings) > len({text(image.get("slide_id")) for image in run.readings}):
+        return _readings_left(run)
     if not left:
         return Figure("Done", f"all {fmt.counted(done, 'slide')}", "nothing is left to review")
     notes = []
@@ -172,6 +175,17 @@ def left_figure(run: Run) -> Figure | None:
     notes.append(_forecast(run, left))
     value = f"{fmt.integer(done)} done, {fmt.integer(left)} left"
     return Figure("Slides", value, "; ".join(notes))
+
+
+def _readings_left(run: Run) -> Figure:
+    """In a study a slide is done when every rater has read it in every arm, so readings are what counts."""
+    whole, done = len(run.readings), sum(image.get("reviewed") is True for image in run.readings)
+    raters = len({text(image.get("rater")) for image in run.readings})
+    arms = len({text(image.get("arm")) for image in run.readings})
+    of = f"{fmt.counted(len(run.slides), 'slide')}, {fmt.counted(raters, 'rater')}, {fmt.counted(arms, 'arm')}"
+    if done == whole:
+        return Figure("Done", f"all {fmt.integer(whole)} readings", of)
+    return Figure("Readings", f"{fmt.integer(done)} done, {fmt.integer(whole - done)} left", of)
 
 
 def _forecast(run: Run, left: int) -> str:

@@ -81,7 +81,7 @@ def screen(run: Run) -> Screen:
         alarms=found,
         progress=_progress(run.slides),
         fate=fate(run),
-        agreement=(*agreement(run), *_beside_time(run)),
+        agreement=(*_beside_time(run), *agreement(run)),
     )
 
 
@@ -123,7 +123,7 @@ def time_figure(run: Run) -> Figure:
     if active is None:
         reason = text(run.time.get("reason")) or "no log of the reviewers’ work was found"
         return Figure("Reviewing time", fmt.NOT_MEASURED, fmt.sentence(reason), missing=True)
-    each = [s.reviewed.active_s for s in run.slides if s.reviewed is not None and s.reviewed.active_s is not None]
+    each = _active_of_each(run)
     notes = []
     if each:
         notes.append(f"median {fmt.duration(statistics.median(each))} a slide, n{fmt.NARROW}={fmt.NARROW}{len(each)}")
@@ -136,12 +136,23 @@ def time_figure(run: Run) -> Figure:
     return Figure("Reviewing time", fmt.duration(active), "; ".join(notes), named)
 
 
+def _active_of_each(run: Run) -> list[float]:
+    """Seconds of each reviewed, assisted reading; of each slide where metrics.json lists no readings."""
+    if run.readings:
+        own = [image for image in run.readings if image.get("reviewed") is True and image.get("arm") != "manual"]
+        return [active for image in own if (active := known(image.get("active_s"))) is not None]
+    return [s.reviewed.active_s for s in run.slides if s.reviewed is not None and s.reviewed.active_s is not None]
+
+
 def _other_cuts(run: Run) -> list[str]:
     """What the time would be with pauses cut shorter: how much of it hangs on the rule."""
     cuts = sorted(
         (int(match.group(1)), active)
         for key, value in run.time.items()
-        if (match := _CUT.fullmatch(key)) and (active := known(value)) is not None
+        if (match := _CUT.fullmatch(key))
+        and (active := known(value)) is not None
+        # The configured cut itself is the figure that this stands beside.
+        and int(match.group(1)) != known(run.setting("review", "idle_s"))
     )
     if not cuts:
         return []
@@ -276,12 +287,11 @@ def agreement(run: Run) -> tuple[Figure, ...]:
     before = total(c.area_before for c in classes)
     added = total(c.added for c in classes)
     if kept is not None and before:
-        figures.append(
-            Figure(
-                "Predicted area kept", fmt.share(kept / before), f"{fmt.mm2(kept)} of {fmt.mm2(before)}{fmt.NARROW}mm²"
-            )
-        )
-    if added is not None:
+        note = f"{fmt.mm2(kept)} of {fmt.mm2(before)}{fmt.NARROW}mm²"
+        if added is not None:
+            note += f"; {fmt.mm2(added)}{fmt.NARROW}mm² added that was not predicted"
+        figures.append(Figure("Predicted area kept", fmt.share(kept / before), note))
+    elif added is not None:
         figures.append(Figure("Area added", f"{fmt.mm2(added)}{fmt.NARROW}mm²", "in the correction, not predicted"))
     return tuple(figures)
 

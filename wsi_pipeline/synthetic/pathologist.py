@@ -308,7 +308,8 @@ class _Claims:
         common = np.array(
             [[_shape(item).intersection(part).area for part in components] for item in suggestions], np.float64
         ).reshape(len(suggestions), len(components))
-        of_item = common / np.maximum([[_shape(item).area] for item in suggestions], 1e-9)
+        # Of an image without suggestions (a manual arm) there are no rows, but as many columns.
+        of_item = common / np.maximum([_shape(item).area for item in suggestions], 1e-9).reshape(-1, 1)
         of_part = common / np.array([part.area for part in components], np.float64)
         is_wrong = (of_item.sum(axis=1) < mostly_wrong) & ~(of_part > SHOWS).any(axis=1)
         owns = ((of_part > SHOWS) | (of_item > MOSTLY)) & ~is_wrong[:, None]

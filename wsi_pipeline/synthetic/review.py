@@ -44,6 +44,7 @@ def review_project(
     class_name: str = TUMOUR_CLASS,
     unfinished: Collection[str] = (),
     start_ms: int = EPOCH_MS,
+    per_day: int = IMAGES_PER_DAY,
 ) -> list[SimulatedEdit]:
     """Review the images of a project that are still to do, as a pathologist would in QuPath.
 
@@ -58,6 +59,8 @@ def review_project(
         Slide ids that are begun and left: their state stays `in_progress`.
     start_ms
         When the first day begins, UTC in ms.
+    per_day
+        Images that are corrected before QuPath is closed for the day.
 
     Returns
     -------
@@ -70,10 +73,10 @@ def review_project(
     rater = str(marker.get("rater") or "simulated")
     queue = _queue(project, truths)
     edits: list[SimulatedEdit] = []
-    for day in range(0, -(-len(queue) // IMAGES_PER_DAY)):
+    for day in range(0, -(-len(queue) // per_day)):
         rng = np.random.default_rng([seed, day])
         diary = Diary(marker, rater, rng, start_ms + day * DAY_MS)
-        for image in queue[day * IMAGES_PER_DAY : (day + 1) * IMAGES_PER_DAY]:
+        for image in queue[day * per_day : (day + 1) * per_day]:
             slide_id = image.metadata[META_SLIDE]
             edits += _review_image(
                 project, image, truths[slide_id], diary, seed, habits, class_name, slide_id in unfinished
