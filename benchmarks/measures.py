@@ -22,7 +22,9 @@ from benchmarks.clock import clock, peak_mb, report
 from wsi_pipeline.collect import collect
 from wsi_pipeline.config import Costs, Handout, Review
 from wsi_pipeline.handout import HandoutSlide, hand_out
-from wsi_pipeline.measures import boundary, compare_areas, compare_boundaries
+from wsi_pipeline.measures import compare_areas, compare_boundaries
+from wsi_pipeline.measures.outline import Outline, distances, samples_of
+from wsi_pipeline.measures.overlap import polygons_of
 from wsi_pipeline.objects import META_RUN, Kind, PathClass, PathObject, object_uuid
 from wsi_pipeline.qupath.native_project import NativeProject
 from wsi_pipeline.rundir import RunDir
@@ -83,11 +85,11 @@ def long_outlines() -> None:
 
 def off_by(shape: BaseGeometry, other: BaseGeometry) -> float:
     """Largest difference of a sample's distance to an exhaustive search over all segments, in px."""
-    a, b = boundary.Outline.of(shape), boundary.Outline.of(other)
-    points, _, _ = boundary._samples(a, 2.0)
+    a, b, step = Outline.of(polygons_of(shape)), Outline.of(polygons_of(other)), np.array([2.0])
+    samples = samples_of(a, step)
     tree = shapely.STRtree(np.asarray(shapely.linestrings(np.stack([b.start, b.end], axis=1)), dtype=object))
-    _, exact = tree.query_nearest(shapely.points(points), return_distance=True, all_matches=False)
-    return float(np.abs(boundary._distances(a, b, 2.0).distance - exact).max())
+    _, exact = tree.query_nearest(shapely.points(samples.points), return_distance=True, all_matches=False)
+    return float(np.abs(distances(samples, a, b, step) - exact).max())
 
 
 def cohort(slides: int, regions: int, workers: int) -> None:
