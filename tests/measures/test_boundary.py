@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
+
 import numpy as np
 import pytest
 import shapely
@@ -9,13 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
-from shapely import Point, box
+from shapely import Point, Polygon, box
 from shapely.affinity import rotate, translate
 from shapely.geometry.base import BaseGeometry
 
 from tests.measures.shapes import blob, region, regions
-from wsi_pipeline.measures import boundary, compare_boundaries, region_of
-from wsi_pipeline.measures.boundary import Floats, Outline
+from wsi_pipeline.measures import boundary, compare_boundaries, compare_many_boundaries, outline, region_of
+from wsi_pipeline.measures.boundary import Arcs
+from wsi_pipeline.measures.outline import Floats, Indices, Outline, distances, samples_of
+from wsi_pipeline.measures.overlap import polygons_of
 from wsi_pipeline.raster import fill
 from wsi_pipeline.tiling import Bounds
 
@@ -25,6 +29,17 @@ few = settings(max_examples=30, deadline=None)
 
 def boundary_of(shape: BaseGeometry) -> BaseGeometry:
     return shape.boundary
+
+
+def outline_of(shape: BaseGeometry) -> Outline:
+    return Outline.of(polygons_of(shape))
+
+
+def arcs(a: BaseGeometry, b: BaseGeometry, step: float) -> Arcs:
+    """Every sample of one outline searched on the other, whatever the two have in common."""
+    first, second, steps = outline_of(a), outline_of(b), np.array([step])
+    samples = samples_of(first, steps)
+    return Arcs(distances(samples, first, second, steps), samples.weight)
 
 
 @given(a=regions(), b=regions())
@@ -99,19 +114,17 @@ def weighted_quantile(values: Floats, weights: Floats, share: float) -> float:
 @given(a=regions(), b=regions())
 @few
 def test_every_sample_has_its_distance_to_the_nearest_segment(a: BaseGeometry, b: BaseGeometry) -> None:
-    first, second = Outline.of(a), Outline.of(b)
-    step = 1.5
-    points, weight, _ = boundary._samples(first, step)
-    found = boundary._distances(first, second, step)
-    exact = shapely.distance(shapely.points(points), boundary_of(b))
-    assert weight.sum() == close(a.length)
+    found = arcs(a, b, 1.5)
+    samples = samples_of(outline_of(a), np.array([1.5]))
+    exact = shapely.distance(shapely.points(samples.points), boundary_of(b))
+    assert samples.weight.sum() == close(a.length)
     assert np.abs(found.distance - exact).max() < 1e-9
 
 
 @given(a=regions(), step=st.floats(0.3, 20))
 @few
 def test_samples_stand_for_equal_arcs_of_their_ring_and_lie_on_it(a: BaseGeometry, step: float) -> None:
-    points, weight, _ = boundary._samples(Outline.of(a), step)
+    points, weight, _ = samples_of(outline_of(a), np.array([step]))
     assert (weight <= step + 1e-9).all()
     assert shapely.distance(shapely.points(points), boundary_of(a)).max() < 1e-9
     rings = shapely.get_rings(shapely.get_parts(a))
@@ -151,13 +164,13 @@ def test_the_same_outline_drawn_from_elsewhere_is_at_distance_0() -> None:
 def test_of_an_outline_only_what_changed_is_searched(monkeypatch: pytest.MonkeyPatch) -> None:
     # An independent count: how many samples are asked for when one corner of a long outline was edited.
     asked: list[int] = []
-    search = boundary._to_segment
+    search = outline._to_segment
 
-    def counting(points: Floats, outline: Outline, segment: NDArray[np.intp]) -> Floats:
+    def counting(points: Floats, of: Outline, segment: Indices) -> Floats:
         asked.append(len(points))
-        return search(points, outline, segment)
+        return search(points, of, segment)
 
-    monkeypatch.setattr(boundary, "_to_segment", counting)
+    monkeypatch.setattr(outline, "_to_segment", counting)
     shape = blob(np.random.default_rng(2), 0, 0, 500, vertices=400)
     edited = shape.union(Point(shapely.get_coordinates(shape)[10]).buffer(30))
     found = compare_boundaries(shape, edited, 1.0, tolerance_um=2)
@@ -176,14 +189,56 @@ def test_polygons_that_both_have_change_no_figure(seed: int, alone: int, shift: 
     after = region_of(shapely.union_all([*same, moved][: None if seed % 4 else -1]))
     found = compare_boundaries(before, after, 1.0, tolerance_um=2)
     step = found.step or 0.5
-    first, second = Outline.of(before), Outline.of(after)
-    there, back = boundary._distances(first, second, step), boundary._distances(second, first, step)
+    there, back = arcs(before, after, step), arcs(after, before, step)
     assert found.hd == close(max(there.distance.max(), back.distance.max()), abs=1e-9)
-    assert found.hd95 == close(max(boundary._quantile(there), boundary._quantile(back)), abs=1e-9)
+    assert found.hd95 == close(max(there.quantile(0.95), back.quantile(0.95)), abs=1e-9)
     assert found.near_before == close(there.share_within(2.0 * (1 + 1e-9)) * before.length)
     assert found.near_after == close(back.share_within(2.0 * (1 + 1e-9)) * after.length)
     mean = (there.distance @ there.weight + back.distance @ back.weight) / (before.length + after.length)
     assert found.assd == close(mean, abs=1e-9)
+
+
+def many_pairs(seed: int) -> list[tuple[BaseGeometry | None, BaseGeometry | None]]:
+    """Edited, another, the same, gone, new, nothing twice, of few vertices and far apart, several polygons."""
+    rng = np.random.default_rng(seed)
+    some = [region(seed + i) for i in range(4)]
+    grid = [blob(rng, x * 90, 0, 30) for x in range(4)]
+    return [
+        (some[0], some[0].union(Point(shapely.get_coordinates(some[0])[3]).buffer(20))),
+        (some[1], some[2]),
+        (some[3], some[3]),
+        (some[1], None),
+        (None, some[2]),
+        (None, None),
+        (Polygon([(0, 0), (9, 0), (0, 9)]), Polygon([(1e5, 0), (1e5 + 9, 0), (1e5, 9)])),
+        (region_of(shapely.union_all(grid)), region_of(shapely.union_all([*grid[1:], blob(rng, 400, 0, 30)]))),
+    ]
+
+
+@pytest.mark.parametrize("together", [1, 1_000, 131_072])
+@pytest.mark.parametrize("boxes", [0, 1_000_000])
+@pytest.mark.parametrize("seed", [1, 20, 300])
+def test_many_pairs_at_once_are_what_each_is_alone(
+    seed: int, boxes: int, together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = many_pairs(seed)
+    alone = [compare_boundaries(before, after, 0.5, tolerance_um=2) for before, after in pairs]
+    monkeypatch.setattr(boundary, "_TOGETHER", together)
+    monkeypatch.setattr(boundary, "_MOST_BOXES", boxes)
+    found = compare_many_boundaries(pairs, 0.5, tolerance_um=2)
+    for one, other in zip(found, alone, strict=True):
+        assert [v if v is None else close(v, abs=1e-9) for v in astuple(other)] == list(astuple(one))
+
+
+def test_outlines_of_other_planes_are_out_of_reach_even_at_the_same_place() -> None:
+    near, far = box(0, 0, 10, 10), box(500, 0, 510, 10)
+    pairs = [(near, far), (far, near), (near, near.buffer(1, join_style="mitre"))]
+    found = [b.hd for b in compare_many_boundaries(pairs, 1.0, tolerance_um=2)]
+    assert found == close([500, 500, np.sqrt(2)], abs=0.25)
+
+
+def test_no_pairs_have_no_boundaries() -> None:
+    assert compare_many_boundaries([], 1.0, tolerance_um=2) == []
 
 
 def test_a_very_long_outline_is_sampled_more_coarsely_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,7 +251,7 @@ def test_a_very_long_outline_is_sampled_more_coarsely_and_says_so(monkeypatch: p
 def test_samples_are_asked_for_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = region(1), region(2)
     whole = compare_boundaries(a, b, 1.0, tolerance_um=2)
-    monkeypatch.setattr(boundary, "_PIECE", 17)
+    monkeypatch.setattr(outline, "_PIECE", 17)
     assert compare_boundaries(a, b, 1.0, tolerance_um=2) == whole
 
 

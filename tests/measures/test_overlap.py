@@ -12,7 +12,7 @@ from shapely.affinity import rotate, scale, translate
 from shapely.geometry.base import BaseGeometry
 
 from tests.measures.shapes import blob, region, regions
-from wsi_pipeline.measures import Areas, compare_areas, region_of, union_of
+from wsi_pipeline.measures import Areas, compare_areas, compare_many_areas, region_of, regions_of, union_of
 from wsi_pipeline.raster import fill
 from wsi_pipeline.tiling import Bounds
 
@@ -128,3 +128,34 @@ def test_outlines_that_nearly_coincide_are_overlaid() -> None:
     found = compare_areas(shape, stored, 1.0)
     assert found.dice == close(1, abs=1e-4)
     assert scale(shape, 0.5, 0.5).area == close(shape.area / 4)
+
+
+@given(seeds=st.lists(st.integers(0, 10_000), max_size=6), gap=st.integers(0, 400))
+@few
+def test_many_pairs_at_once_have_the_areas_of_each_alone(seeds: list[int], gap: int) -> None:
+    # One polygon and several on a side, the same on both, nothing on one: all in one call.
+    pairs: list[tuple[BaseGeometry | None, BaseGeometry | None]] = [(None, None)]
+    for seed in seeds:
+        a, b = region(seed), region(seed + 1)
+        wide = MultiPolygon([*shapely.get_parts(a), box(500 + gap, 0, 510 + gap, 10)])
+        pairs += [(a, b), (a, a), (a, None), (None, b), (wide, b), (wide, a), (LineString([(0, 0), (9, 9)]), b)]
+    found = compare_many_areas(pairs, 0.5)
+    assert found == [compare_areas(before, after, 0.5) for before, after in pairs]
+    for (before, after), areas in zip(pairs, found, strict=True):
+        if before is not None and after is not None:
+            assert areas.kept == close(region_of(before).intersection(region_of(after)).area / 4, abs=1e-6)
+
+
+def test_regions_at_once_are_those_of_each_alone() -> None:
+    bow_tie = Polygon([(0, 0), (10, 10), (10, 0), (0, 10)])
+    shapes = [
+        bow_tie,
+        None,
+        Point(1, 1),
+        Polygon(),
+        box(0, 0, 1, 1),
+        GeometryCollection([box(0, 0, 2, 2), Point(9, 9)]),
+    ]
+    found = regions_of(shapes)
+    assert [shape.wkt for shape in found] == [region_of(shape).wkt for shape in shapes]
+    assert [shape.area for shape in found] == close([50, 0, 0, 0, 1, 4])

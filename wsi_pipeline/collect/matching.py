@@ -16,7 +16,7 @@ import shapely
 from shapely.affinity import translate
 from shapely.geometry.base import BaseGeometry
 
-from wsi_pipeline.measures import Areas, compare_areas, region_of
+from wsi_pipeline.measures import Areas, compare_areas, compare_many_areas, regions_of
 from wsi_pipeline.objects import Kind, PathObject
 
 # QuPath simplifies shapes again when it edits them: a shape that stays within this is the same shape.
@@ -225,16 +225,14 @@ def _overlaps(items: Sequence[PathObject], others: Sequence[PathObject]) -> Iter
     """Pairs that share area."""
     if not items or not others:
         return
-    regions = np.array([region_of(o.geometry) for o in others], dtype=object)
-    tree = shapely.STRtree(regions)
-    for item in items:
-        region = region_of(item.geometry)
-        if region.is_empty:
-            continue
-        for index in sorted(tree.query(region, predicate="intersects")):
-            areas = compare_areas(region, regions[index], 1.0)
-            if areas.kept > 0:
-                yield _Overlap(item, others[index], areas)
+    regions, own = (regions_of(o.geometry for o in objects) for objects in (others, items))
+    index, other = shapely.STRtree(regions).query(own, predicate="intersects")
+    order = np.lexsort((other, index))
+    pairs = list(zip(index[order].tolist(), other[order].tolist(), strict=True))
+    areas = compare_many_areas([(own[i], regions[j]) for i, j in pairs], 1.0)
+    for (i, j), area in zip(pairs, areas, strict=True):
+        if area.kept > 0:
+            yield _Overlap(items[i], others[j], area)
 
 
 def _share(a: BaseGeometry | None, b: BaseGeometry | None) -> float:

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import shapely
 from shapely.geometry.base import BaseGeometry
 
 from wsi_pipeline.collect.matching import Change, Pair
-from wsi_pipeline.measures import Areas, Boundaries, compare_areas, compare_boundaries, region_of, union_of
+from wsi_pipeline.measures import Areas, Boundaries, compare_many_areas, compare_many_boundaries, regions_of, union_of
 from wsi_pipeline.objects import PathObject
 
 
@@ -74,12 +75,23 @@ def rows_of(occasion: Occasion, pairs: Sequence[Pair], mpp: float, tolerance_um:
     everything before against everything after, the same in each of its rows. Areas are shared out, so that the sums
     over rows are right: an object's own area, and what of it has no counterpart, stand in its first row only.
     """
-    rows: list[Correction | None] = [None] * len(pairs)
-    for group in _groups(pairs):
-        found = _rows_of_change(occasion, [pairs[i] for i in group], mpp, tolerance_um)
-        for index, row in zip(group, found, strict=True):
-            rows[index] = row
-    return [row for row in rows if row is not None]
+    shapes = [shapes_of(pair) for pair in pairs]
+    groups = [group for group in _groups(pairs) if not _left_alone(pairs, group)]
+    # Everything is measured at once: a call for each object would take several times as long.
+    areas = dict(zip((i for group in groups for i in group), _areas(shapes, groups, mpp), strict=True))
+    wholes = [shapes[group[0]] if len(group) == 1 else _united(shapes, group) for group in groups]
+    several = [i for i, group in enumerate(groups) if len(group) > 1]
+    united = dict(zip(several, compare_many_areas([wholes[i] for i in several], mpp), strict=True))
+    boundaries = compare_many_boundaries(wholes, mpp, tolerance_um=tolerance_um)
+    alone = [i for i in range(len(pairs)) if i not in areas]
+    sizes = shapely.area(regions_of(shapes[i][0] for i in alone)) * (mpp * mpp)
+    rows = {i: _row_left_alone(occasion, pairs[i], size) for i, size in zip(alone, sizes.tolist(), strict=True)}
+    for number, group in enumerate(groups):
+        whole = united.get(number, areas[group[0]])
+        shares = _shares([pairs[i] for i in group], [areas[i] for i in group])
+        for i, share in zip(group, shares, strict=True):
+            rows[i] = _row(occasion, pairs[i], share, whole, boundaries[number])
+    return [rows[i] for i in range(len(pairs))]
 
 
 def _groups(pairs: Sequence[Pair]) -> list[list[int]]:
@@ -109,43 +121,50 @@ def _groups(pairs: Sequence[Pair]) -> list[list[int]]:
     return groups
 
 
-def _rows_of_change(occasion: Occasion, pairs: Sequence[Pair], mpp: float, tolerance_um: float) -> list[Correction]:
-    if len(pairs) == 1 and pairs[0].change is Change.UNTOUCHED:
-        return [_left_alone(occasion, pairs[0], mpp)]
-    shapes = [shapes_of(pair) for pair in pairs]
-    areas = [compare_areas(first, second, mpp) for first, second in shapes]
-    if len(pairs) == 1:
-        whole, boundaries = areas[0], compare_boundaries(*shapes[0], mpp, tolerance_um=tolerance_um)
-    else:
-        first, second = (union_of(side) for side in zip(*shapes, strict=True))
-        whole = compare_areas(first, second, mpp)
-        boundaries = compare_boundaries(first, second, mpp, tolerance_um=tolerance_um)
+def _left_alone(pairs: Sequence[Pair], group: Sequence[int]) -> bool:
+    """Most objects of most slides: nothing to be compared."""
+    return len(group) == 1 and pairs[group[0]].change is Change.UNTOUCHED
+
+
+def _row_left_alone(occasion: Occasion, pair: Pair, area: float) -> Correction:
+    return _row(occasion, pair, Share(area, area, area, 0.0, 0.0), Areas(area, area, area), Boundaries())
+
+
+Shapes = tuple[BaseGeometry | None, BaseGeometry | None]
+
+
+def _areas(shapes: Sequence[Shapes], groups: Sequence[Sequence[int]], mpp: float) -> list[Areas]:
+    return compare_many_areas([shapes[i] for group in groups for i in group], mpp)
+
+
+def _united(shapes: Sequence[Shapes], group: Sequence[int]) -> Shapes:
+    """Everything before and everything after of one change."""
+    before, after = (union_of(side) for side in zip(*(shapes[i] for i in group), strict=True))
+    return before, after
+
+
+def _shares(pairs: Sequence[Pair], areas: Sequence[Areas]) -> list[Share]:
+    """What each row of one change has of its areas."""
     kept_of: defaultdict[tuple[str, str | None], float] = defaultdict(float)
     for pair, area in zip(pairs, areas, strict=True):
         for key in _sides(pair):
             kept_of[key] += area.kept
     told: set[tuple[str, str | None]] = set()
-    rows = []
+    shares = []
     for pair, area in zip(pairs, areas, strict=True):
         keys = _sides(pair)
         first_before, first_after = (key not in told for key in keys)
         told.update(keys)
-        shared = Share(
-            before=area.before if first_before else 0.0,
-            after=area.after if first_after else 0.0,
-            kept=area.kept,
-            removed=max(0.0, area.before - kept_of[keys[0]]) if first_before else 0.0,
-            added=max(0.0, area.after - kept_of[keys[1]]) if first_after else 0.0,
+        shares.append(
+            Share(
+                before=area.before if first_before else 0.0,
+                after=area.after if first_after else 0.0,
+                kept=area.kept,
+                removed=max(0.0, area.before - kept_of[keys[0]]) if first_before else 0.0,
+                added=max(0.0, area.after - kept_of[keys[1]]) if first_after else 0.0,
+            )
         )
-        rows.append(_row(occasion, pair, shared, whole, boundaries))
-    return rows
-
-
-def _left_alone(occasion: Occasion, pair: Pair, mpp: float) -> Correction:
-    """The row of most objects of most slides: nothing to be compared."""
-    area = float(region_of(shapes_of(pair)[0]).area) * mpp * mpp
-    same = Areas(area, area, area)
-    return _row(occasion, pair, Share(area, area, area, 0.0, 0.0), same, Boundaries())
+    return shares
 
 
 def _sides(pair: Pair) -> tuple[tuple[str, str | None], tuple[str, str | None]]:

@@ -14,7 +14,7 @@ from shapely.geometry.base import BaseGeometry
 from wsi_pipeline.collect.matching import Change, Pair
 from wsi_pipeline.collect.rows import Correction, shapes_of
 from wsi_pipeline.files import atomic
-from wsi_pipeline.measures import Areas, Boundaries, compare_areas, compare_boundaries, union_of
+from wsi_pipeline.measures import Areas, Boundaries, compare_many_areas, compare_many_boundaries, union_of
 
 SCHEMA_VERSION = 1
 UNCLASSIFIED = "Unclassified"
@@ -34,13 +34,11 @@ def class_figures(pairs: Iterable[Pair], mpp: float, tolerance_um: float) -> dic
         for side, item, shape in ((before, pair.before, first), (after, pair.after, second)):
             if item is not None:
                 side.setdefault(item.path_class or UNCLASSIFIED, {})[item.uuid] = shape
-    figures = {}
-    for name in sorted({*before, *after}):
-        first, second = (union_of(side.get(name, {}).values()) for side in (before, after))
-        areas = compare_areas(first, second, mpp)
-        boundaries = compare_boundaries(first, second, mpp, tolerance_um=tolerance_um)
-        figures[name] = figures_of(areas, boundaries)
-    return figures
+    names = sorted({*before, *after})
+    regions = [(union_of(before.get(name, {}).values()), union_of(after.get(name, {}).values())) for name in names]
+    areas = compare_many_areas(regions, mpp)
+    boundaries = compare_many_boundaries(regions, mpp, tolerance_um=tolerance_um)
+    return {name: figures_of(*found) for name, found in zip(names, zip(areas, boundaries, strict=True), strict=True)}
 
 
 def figures_of(areas: Areas, boundaries: Boundaries) -> dict[str, float | None]:

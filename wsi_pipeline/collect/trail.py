@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import orjson
 import shapely
 
@@ -18,27 +19,31 @@ _COLLECTED = {str(change) for change in Change} | {REVERTED}
 Key = tuple[str, str, str, str | None, str | None]
 
 
-def digest_of(item: PathObject | None) -> str | None:
+def digests_of(items: Sequence[PathObject | None]) -> list[str | None]:
     """Hash of what a person can change: shape (to 0.01 px), class, name; None where there is no object."""
-    if item is None:
-        return None
-    shape = None
-    if item.geometry is not None:
-        # GEOS writes bytes much faster than their hexadecimal digits.
-        shape = shapely.to_wkb(shapely.set_precision(item.geometry, 0.01, mode="pointwise")).hex().upper()
-    return sha256_bytes(orjson.dumps([str(item.kind), item.path_class, item.name, shape]))
+    shapes = np.array([*(None if item is None else item.geometry for item in items), None], dtype=object)[:-1]
+    # GEOS writes bytes much faster than their hexadecimal digits.
+    written = shapely.to_wkb(shapely.set_precision(shapes, 0.01, mode="pointwise"))
+    return [None if item is None else _digest(item, shape) for item, shape in zip(items, written, strict=True)]
+
+
+def _digest(item: PathObject, shape: bytes | None) -> str:
+    digits = None if shape is None else shape.hex().upper()
+    return sha256_bytes(orjson.dumps([str(item.kind), item.path_class, item.name, digits]))
 
 
 def changes_of(batch: str, rater: str, image: str, pairs: Sequence[Pair]) -> tuple[AuditEntry, ...]:
     """One entry for each pair that is not untouched."""
+    changed = [pair for pair in pairs if pair.change is not Change.UNTOUCHED]
+    before, after = digests_of([pair.before for pair in changed]), digests_of([pair.after for pair in changed])
     return tuple(
         AuditEntry(
             actor=rater,
             action=str(pair.change),
             image=image,
             object=pair.after.uuid if pair.after else pair.before.uuid if pair.before else None,
-            before=digest_of(pair.before),
-            after=digest_of(pair.after),
+            before=digest_before,
+            after=digest_after,
             facts={
                 "batch": batch,
                 "uuid_before": pair.before.uuid if pair.before else None,
@@ -47,8 +52,7 @@ def changes_of(batch: str, rater: str, image: str, pairs: Sequence[Pair]) -> tup
                 "class_after": pair.after.path_class if pair.after else None,
             },
         )
-        for pair in pairs
-        if pair.change is not Change.UNTOUCHED
+        for pair, digest_before, digest_after in zip(changed, before, after, strict=True)
     )
 
 

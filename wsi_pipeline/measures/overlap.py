@@ -11,7 +11,7 @@ import shapely
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from shapely import MultiPolygon
+from shapely import GeometryType, MultiPolygon
 from shapely.geometry.base import BaseGeometry
 
 Shapes = NDArray[np.object_]
@@ -69,30 +69,43 @@ def compare_areas(before: BaseGeometry | None, after: BaseGeometry | None, mpp: 
     mpp
         µm per level-0 px.
     """
-    a, b = region_of(before), region_of(after)
-    um2 = mpp * mpp
-    area_a, area_b = float(a.area) * um2, float(b.area) * um2
+    return compare_many_areas([(before, after)], mpp)[0]
+
+
+def compare_many_areas(pairs: Iterable[tuple[BaseGeometry | None, BaseGeometry | None]], mpp: float) -> list[Areas]:
+    """Compare many pairs of regions: the same as `compare_areas` of each."""
+    before, after = sides_of(pairs)
+    area_a, area_b, shared = (
+        px2 * (mpp * mpp) for px2 in (*map(shapely.area, (before, after)), _shared(before, after))
+    )
     # Rounding in the overlay must not make more kept than there is.
-    return Areas(area_a, area_b, min(shared_area(a, b) * um2, area_a, area_b))
+    kept = np.minimum(shared, np.minimum(area_a, area_b))
+    return [Areas(*row) for row in zip(area_a.tolist(), area_b.tolist(), kept.tolist(), strict=True)]
 
 
-def shared_area(a: BaseGeometry, b: BaseGeometry) -> float:
-    """Area of the intersection of two regions (see `region_of`), in px².
+def sides_of(pairs: Iterable[tuple[BaseGeometry | None, BaseGeometry | None]]) -> tuple[Shapes, Shapes]:
+    """The regions of pairs of geometries: those before, those after."""
+    both = [shape for pair in pairs for shape in pair]
+    regions = regions_of(both)
+    return regions[::2], regions[1::2]
+
+
+def _shared(before: Shapes, after: Shapes) -> NDArray[np.float64]:
+    """Area of the intersection of each pair of regions (see `region_of`), in px².
 
     The polygons of a region do not overlap each other, so the areas of all pairs add up; and most polygons of a
     corrected slide are the same on both sides, for which nothing needs to be cut.
     """
-    if same_outline(a, b):
-        return float(a.area)
-    parts_a, parts_b = polygons_of(a), polygons_of(b)
-    if not parts_a.size or not parts_b.size:
-        return 0.0
-    index_b, index_a = shapely.STRtree(parts_a).query(parts_b)
-    pairs_a, pairs_b = parts_a[index_a], parts_b[index_b]
-    same = shapely.equals_exact(pairs_a, pairs_b, 0.0)
-    total = float(shapely.area(pairs_a[same]).sum())
-    if not same.all():
-        total += float(shapely.area(intersection(pairs_a[~same], pairs_b[~same])).sum())
+    alike = shapely.equals_exact(before, after, 0.0)
+    total = np.where(alike, shapely.area(before), 0.0)
+    a, b = (Polygons.of(side).of_regions(~alike) for side in (before, after))
+    first, second = a.meeting(b)
+    shapes_a, shapes_b, region = a.shapes[first], b.shapes[second], a.region[first]
+    same = shapely.equals_exact(shapes_a, shapes_b, 0.0)
+    area = np.empty(len(region))
+    area[same] = shapely.area(shapes_a[same])
+    area[~same] = shapely.area(intersection(shapes_a[~same], shapes_b[~same]))
+    np.add.at(total, region, area)
     return total
 
 
@@ -117,15 +130,24 @@ def region_of(geometry: BaseGeometry | None) -> BaseGeometry:
     return shapely.union_all(parts) if parts else EMPTY
 
 
+def regions_of(geometries: Iterable[BaseGeometry | None]) -> Shapes:
+    """The region of each geometry, see `region_of`."""
+    found = as_array(geometries)
+    kind = shapely.get_type_id(found)
+    areal = (kind == GeometryType.POLYGON) | (kind == GeometryType.MULTIPOLYGON)
+    for index in np.flatnonzero(~areal | ~shapely.is_valid(found) | shapely.is_empty(found)):
+        found[index] = region_of(found[index])
+    return found
+
+
 def union_of(geometries: Iterable[BaseGeometry | None]) -> BaseGeometry:
     """The union of the regions of several objects, so that what two of them cover counts once.
 
     Only polygons that meet are overlaid; the others keep their vertices, and hundreds of them cost nothing.
     """
-    regions = [region for g in geometries if not (region := region_of(g)).is_empty]
-    if not regions:
+    parts = Polygons.of(regions_of(geometries)).shapes
+    if not parts.size:
         return EMPTY
-    parts = np.concatenate([polygons_of(region) for region in regions])
     first, second = shapely.STRtree(parts).query(parts, predicate="intersects")
     links = coo_array((np.ones(len(first), bool), (first, second)), shape=(len(parts), len(parts)))
     count, group = connected_components(links, directed=False)
@@ -159,5 +181,52 @@ def intersection(a: Shapes, b: Shapes) -> Shapes:
 
 def polygons_of(region: BaseGeometry) -> Shapes:
     """The polygons of a region (see `region_of`), as an array."""
-    parts = np.asarray(shapely.get_parts([region]), dtype=object)
-    return parts[~shapely.is_empty(parts)]
+    return Polygons.of(as_array([region])).shapes
+
+
+def as_array(shapes: Iterable[BaseGeometry | None]) -> Shapes:
+    """Geometries as an array of objects, of whatever number and kind they are."""
+    return np.array([*shapes, None], dtype=object)[:-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Polygons:
+    """Polygons of many regions, and the number of the region that each belongs to; in the order of the regions."""
+
+    shapes: Shapes
+    region: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, regions: Shapes) -> Polygons:
+        """Of regions as `region_of` gives them."""
+        shapes, region = shapely.get_parts(regions, return_index=True)
+        return cls(np.asarray(shapes, dtype=object), region).only(~shapely.is_empty(shapes))
+
+    def only(self, chosen: NDArray[np.bool_]) -> Polygons:
+        return Polygons(self.shapes[chosen], self.region[chosen])
+
+    def of_regions(self, chosen: NDArray[np.bool_]) -> Polygons:
+        """All polygons of the chosen regions."""
+        return self.only(chosen[self.region])
+
+    def meeting(self, other: Polygons) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Which polygons (index here, index there) of the same region have boxes that meet."""
+        single = np.intersect1d(_alone(self.region), _alone(other.region), assume_unique=True)
+        first = [np.searchsorted(self.region, single)]
+        second = [np.searchsorted(other.region, single)]
+        for region in np.setdiff1d(np.intersect1d(self.region, other.region), single, assume_unique=True):
+            here, there = np.flatnonzero(self.region == region), np.flatnonzero(other.region == region)
+            index_there, index_here = shapely.STRtree(self.shapes[here]).query(other.shapes[there])
+            first.append(here[index_here])
+            second.append(there[index_there])
+        return np.concatenate(first), np.concatenate(second)
+
+    def __add__(self, other: Polygons) -> Polygons:
+        return Polygons(np.append(self.shapes, other.shapes), np.append(self.region, other.region))
+
+
+def _alone(region: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Regions that have a single polygon."""
+    found, count = np.unique(region, return_counts=True)
+    single: NDArray[np.intp] = found[count == 1]
+    return single
