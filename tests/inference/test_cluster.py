@@ -8,16 +8,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import dask
+import numpy as np
 import psutil
 import pytest
 from distributed import Client, LocalCluster
 
 from tests.inference.dying import Poison
-from tests.inference.make import BASELINE, make_job, make_slide, tree
+from tests.inference.make import BASELINE, make_job, make_slide, make_unet, tree
 from wsi_pipeline.cohort import SlideRef
 from wsi_pipeline.errors import ClusterError
 from wsi_pipeline.inference import BlockState, Engine, EngineSettings, SlideResult, cluster
 from wsi_pipeline.inference.cluster import Cluster
+from wsi_pipeline.models.ensemble import Passes
 
 pytestmark = pytest.mark.slow
 
@@ -56,6 +58,32 @@ def test_worker_processes_give_the_bytes_of_one_process(
 ) -> None:
     assert predict(ref, tmp_path / "p.zarr", workers=2).complete
     assert tree(tmp_path / "p.zarr") == undisturbed
+
+
+# What varies with the process (threads, order of blocks) must not show in a map.
+@pytest.mark.parametrize("kind", ["tta", "dropout", "blend"])
+def test_several_predictions_of_a_place_are_the_same_in_worker_processes(
+    tmp_path: Path, scheduler: LocalCluster, kind: str
+) -> None:
+    slide = make_slide(tmp_path / "slide.tif", 800, 600)
+    passes = {"tta": Passes(4, 0, above=0.1), "dropout": Passes(0, 3, above=0.1), "blend": None}[kind]
+    card = {"window": 128, "blend": 0.5} if kind == "blend" else {"dropout": 0.3} if kind == "dropout" else {}
+    model = make_unet(tmp_path / "model", **card)  # type: ignore[arg-type]
+    how = {"block": 256, "window": 384, "device": "cpu", "runtime": "torch", "precision": "fp32", "passes": passes}
+    for name, where in (
+        ("threads", {}),
+        ("processes", {"workers": 2}),
+        ("scheduler", {"scheduler": scheduler.scheduler_address}),
+    ):
+        with Engine(model, EngineSettings(**how, **where)) as engine:  # type: ignore[arg-type]
+            result = next(engine.predict([make_job(slide, tmp_path / name)]))
+        assert result.complete
+        assert result.store is not None
+        assert result.store.mutual_information_array is not None
+        assert np.asarray(result.store.mutual_information_array[...]).max() > 0
+    alone = tree(tmp_path / "threads")
+    assert tree(tmp_path / "processes") == alone
+    assert tree(tmp_path / "scheduler") == alone
 
 
 def test_a_scheduler_that_is_there_is_used_and_left_as_it_was(

@@ -27,6 +27,9 @@ class Served:
         How many of the next requests are not answered.
     short
         How many of the next ranges end early; `broken`: after the connection was cut.
+    trouble
+        What befalls the first requests of a file: its name, how many are answered well, and "busy" or "silent" for all
+        that follow.
     etag
         What is said of the content of every file; None: nothing.
     deaf
@@ -39,6 +42,7 @@ class Served:
     silent: int = 0
     short: int = 0
     broken: bool = False
+    trouble: tuple[str, int, str] | None = None
     etag: str | None = None
     deaf: bool = False
     ranges: list[tuple[int, int]] = field(default_factory=list)
@@ -68,6 +72,10 @@ def serving(folder: Path) -> Iterator[Served]:
                 silent, busy = served.silent > 0, served.busy > 0
                 served.silent -= silent
                 served.busy -= busy
+                if served.trouble is not None and served.trouble[0] == path.name:
+                    name, well, kind = served.trouble
+                    served.trouble = (name, max(0, well - 1), kind)
+                    silent, busy = (well == 0 and kind == "silent"), (well == 0 and kind == "busy")
             if silent:
                 over.wait()
                 self.close_connection = True

@@ -185,9 +185,9 @@ class _Worker:
                 maps = self._computer.compute(self._area(block), pixels, self._read_pixels)
         except BLOCK_ERRORS as error:
             cause = error.cause if isinstance(error, SlideError) else " ".join(str(error).split())
-            logger.warning(
-                "%s: block %d,%d failed: %s", self._run.ref.slide_id, block.row, block.column, cause, exc_info=True
-            )
+            logger.warning("%s: block %d,%d failed: %s", self._run.ref.slide_id, block.row, block.column, cause)
+            # For who looks for a bug: most often it is the file, and said above.
+            logger.debug("where block %d,%d failed", block.row, block.column, exc_info=True)
             return BlockOutcome(block.row, block.column, BlockState.FAILED, cause or type(error).__name__)
         # Not a fault of this block: an error here ends the run.
         with _clocked(self._seconds, "write"):
