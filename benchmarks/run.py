@@ -19,6 +19,7 @@ LONG = (
     ("benchmarks.regions", "--long"),
     ("benchmarks.measures", "--slides", "1000", "--workers", "2"),
     ("benchmarks.vast",),
+    ("benchmarks.scaling",),
 )
 
 

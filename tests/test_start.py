@@ -30,8 +30,8 @@ SLOW = set(
 # Of what is slow to load, all that each may have, and about how many modules that is in all.
 ALLOWED = {
     "wsi_pipeline.models": ({"shapely"}, 500),
-    "wsi_pipeline.inference": ({"shapely", "zarr"}, 1000),
-    "wsi_pipeline.stages.predict": ({"shapely", "zarr", "pyarrow"}, 1100),
+    "wsi_pipeline.inference": ({"shapely", "zarr"}, 650),
+    "wsi_pipeline.stages.predict": ({"shapely", "zarr"}, 700),
 }
 
 

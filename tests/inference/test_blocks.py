@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from itertools import pairwise
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from wsi_pipeline.inference.blocks import Region, Window, batches, cells_of, plan_block, strip_order
+from wsi_pipeline.inference.work import BlockSpec
 from wsi_pipeline.tiling import Bounds
 
 CELL = 128
@@ -95,3 +97,12 @@ def test_the_cells_of_all_blocks_are_the_cells_of_the_slide(cells: NDArray[np.bo
     rows, columns = (-(-side // per_block) for side in cells.shape)
     joined = np.block([[cells_of(cells, r, c, per_block) for c in range(columns)] for r in range(rows)])
     np.testing.assert_array_equal(joined, cells)
+
+
+@given(st.integers(1, 70), st.integers(1, 70), st.integers(0, 9))
+def test_a_block_that_is_sent_holds_its_cells_as_bits(rows: int, columns: int, seed: int) -> None:
+    cells = np.random.default_rng(seed).random((rows, columns)) < 0.5
+    sent = pickle.loads(pickle.dumps(BlockSpec.of(3, 4, cells)))
+    assert (sent.row, sent.column) == (3, 4)
+    np.testing.assert_array_equal(sent.cells, cells)
+    assert len(pickle.dumps(sent)) < 250 + rows * columns / 8

@@ -17,8 +17,8 @@ from tests.inference.dying import Poison
 from tests.inference.make import BASELINE, make_job, make_slide, make_unet, tree
 from wsi_pipeline.cohort import SlideRef
 from wsi_pipeline.errors import ClusterError
-from wsi_pipeline.inference import BlockState, Engine, EngineSettings, SlideResult, cluster
-from wsi_pipeline.inference.cluster import Cluster
+from wsi_pipeline.inference import BlockState, Engine, EngineSettings, SlideResult, dask_cluster
+from wsi_pipeline.inference.dask_cluster import DaskCluster
 from wsi_pipeline.models.ensemble import Passes
 
 pytestmark = pytest.mark.slow
@@ -86,6 +86,15 @@ def test_several_predictions_of_a_place_are_the_same_in_worker_processes(
     assert tree(tmp_path / "scheduler") == alone
 
 
+def test_nothing_listens_beyond_this_machine() -> None:
+    with Engine(BASELINE, EngineSettings(workers=1)):
+        here = psutil.Process()
+        processes = [here, *here.children(recursive=True)]
+        listening = [c for p in processes for c in p.net_connections() if c.status == psutil.CONN_LISTEN]
+    assert listening
+    assert {connection.laddr.ip for connection in listening} == {"127.0.0.1"}
+
+
 def test_a_scheduler_that_is_there_is_used_and_left_as_it_was(
     ref: SlideRef, undisturbed: dict[str, str], tmp_path: Path, scheduler: LocalCluster
 ) -> None:
@@ -141,7 +150,7 @@ def test_a_scheduler_that_goes_away_is_told_and_the_rest_can_be_done_later(
     scheduler: LocalCluster,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(cluster, "CONNECT_S", 2)
+    monkeypatch.setattr(dask_cluster, "CONNECT_S", 2)
 
     def leave(slide_id: str, done: int, total: int) -> None:
         if done:
@@ -160,7 +169,7 @@ def test_a_gpu_worker_counts_as_it_says_and_others_do_not() -> None:
         LocalCluster(n_workers=1, threads_per_worker=4, resources={"GPU": 1}, **options) as local,
         Client(local) as client,
     ):
-        gpus = Cluster(client, in_process=False, threads=None)
+        gpus = DaskCluster(client, threads=None)
         assert gpus.has_gpus
         assert gpus.slots(gpu=True, parallel=False) == 1
         assert gpus.slots(gpu=False, parallel=False) == 2

@@ -203,17 +203,15 @@ def test_an_engine_that_was_interrupted_goes_on(slides: list[SlideRef], tmp_path
         assert result.complete
 
 
-def test_nothing_listens_beyond_this_machine(slides: list[SlideRef]) -> None:
+def test_nothing_listens_when_nobody_else_works(slides: list[SlideRef]) -> None:
     with Engine(BASELINE, SETTINGS):
-        listening = [c for c in psutil.Process().net_connections() if c.status == psutil.CONN_LISTEN]
-    assert listening
-    assert {connection.laddr.ip for connection in listening} == {"127.0.0.1"}
+        assert not [c for c in psutil.Process().net_connections() if c.status == psutil.CONN_LISTEN]
 
 
 def test_a_scheduler_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    from wsi_pipeline.inference import cluster
+    from wsi_pipeline.inference import dask_cluster
 
-    monkeypatch.setattr(cluster, "CONNECT_S", 1)
+    monkeypatch.setattr(dask_cluster, "CONNECT_S", 1)
     for address in ("tcp://127.0.0.1:9", "nonsense"):
         with (
             pytest.raises(ClusterError, match=f"there is no dask scheduler at {address}"),

@@ -1,43 +1,57 @@
-"""Where tasks run: threads of this process, worker processes of this machine, or a cluster that is there already."""
+"""Where tasks run: threads of this process, worker processes of this machine, or a cluster that is there already.
+
+Here is what the engine needs of any of them; `threads` and `dask_cluster` do it. Threads of this process are plain
+ones: dask would bring nothing but what it takes to load (0.3 CPU-s) and ports that are open while it runs.
+"""
 
 from __future__ import annotations
 
-import importlib.util
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, Final, Protocol, TypeVar
 
 from wsi_pipeline.config import ClusterSettings
-from wsi_pipeline.errors import ClusterError
-from wsi_pipeline.models.machine import available_cores
 
-if TYPE_CHECKING:
-    from distributed import Client
-
-logger = logging.getLogger(__name__)
+A = TypeVar("A")
+R = TypeVar("R")
 
 SLOTS: Final = 2
 """Tasks at the same time in one process: while one computes, the other reads and writes."""
-MOST_THREADS: Final = 8
-"""Tasks at the same time in this process when the model is one that does not use all cores by itself."""
-CONNECT_S: Final = 30
-WORKERS_S: Final = 300
-GPU: Final = "GPU"
-"""Name of the dask resource by which a cluster says which workers have a GPU (`dask worker --resources GPU=1`)."""
-LOOPBACK: Final = "127.0.0.1"
 
 
-@dataclass(frozen=True, slots=True)
-class Cluster:
-    """A connected client, and how its workers are to be used.
+class WorkerLostError(Exception):
+    """A task is gone with the worker that had it."""
+
+
+class SchedulerLostError(Exception):
+    """Nobody knows what became of a task: the scheduler went away."""
+
+
+class Task(Protocol):
+    """One call under way; hashable."""
+
+    def outcome(self) -> Any:
+        """What the call returned or, as a value, the error that it ended with; to be asked once the task is back.
+
+        `WorkerLostError` and `SchedulerLostError` say that the call did not end at all.
+        """
+
+
+class Tasks(Protocol):
+    """Calls under way, in the order in which they come back."""
+
+    def submit(self, function: Callable[[A], Any], argument: A) -> Task:
+        """Call a function somewhere; both must be known to all workers (picklable)."""
+
+    def next(self) -> Task:
+        """Wait for a task that has not come back before."""
+
+
+class Cluster(Protocol):
+    """Workers, and how they are to be used.
 
     Attributes
     ----------
-    in_process
-        The tasks run in threads of this process.
     threads
         Model threads of a worker process; None: all cores. Where workers are there already, the fewest threads
         that one of them was started with: a site says in this way how many cores a worker has.
@@ -45,10 +59,19 @@ class Cluster:
         The workers may be on other machines: what is measured here says nothing of them.
     """
 
-    client: Client
-    in_process: bool
-    threads: int | None
-    elsewhere: bool = False
+    @property
+    def threads(self) -> int | None: ...
+
+    @property
+    def elsewhere(self) -> bool: ...
+
+    @property
+    def has_gpus(self) -> bool:
+        """Whether some workers say that they have GPUs."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can still be asked for anything."""
 
     def slots(self, *, gpu: bool, parallel: bool) -> int:
         """How many tasks can be at work at once, 1 at least.
@@ -60,20 +83,20 @@ class Cluster:
         parallel
             The model computes several blocks at once by itself; otherwise a process needs `SLOTS` tasks at most.
         """
-        workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
-        if gpu and self.has_gpus:
-            return max(1, int(sum(w["resources"].get(GPU, 0) for w in workers)))
-        return max(1, sum(int(w["nthreads"]) if parallel else min(SLOTS, int(w["nthreads"])) for w in workers))
 
-    @property
-    def has_gpus(self) -> bool:
-        """Whether some workers say that they have GPUs."""
-        workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
-        return any(w["resources"].get(GPU) for w in workers)
+    def tasks(self, *, gpu: bool) -> Tasks:
+        """A queue of its own; `gpu`: for workers with a GPU alone, where some have."""
+
+    def call(self, function: Callable[..., R], *args: Any, gpu: bool, **kwargs: Any) -> R:
+        """Call a function on one worker and wait for what it gives."""
+
+    def everywhere(self, function: Callable[..., Any], *args: Any) -> None:
+        """Call a function in each worker process; its errors are passed over."""
 
 
-@contextmanager
-def connect(scheduler: str | None, workers: int | None, launch: ClusterSettings | None = None) -> Iterator[Cluster]:
+def connect(
+    scheduler: str | None, workers: int | None, launch: ClusterSettings | None = None
+) -> AbstractContextManager[Cluster]:
     """A cluster for the time of the block.
 
     Parameters
@@ -88,99 +111,16 @@ def connect(scheduler: str | None, workers: int | None, launch: ClusterSettings 
     Raises
     ------
     ClusterError
-        The scheduler does not answer, or has no workers.
+        On entering: the scheduler does not answer, or has no workers.
     """
+    if scheduler is None and workers is None and launch is None:
+        from wsi_pipeline.inference.threads import here
+
+        return here()
+    from wsi_pipeline.inference import dask_cluster
+
     if scheduler is not None:
-        with _existing(scheduler) as client:
-            yield _elsewhere(client)
-    elif launch is not None:
-        with _launched(launch) as client:
-            yield _elsewhere(client)
-    else:
-        with _local(workers) as client:
-            threads = None if workers is None else max(1, available_cores() // workers)
-            yield Cluster(client, in_process=workers is None, threads=threads)
-
-
-def _elsewhere(client: Client) -> Cluster:
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    return Cluster(client, in_process=False, threads=min(int(w["nthreads"]) for w in workers), elsewhere=True)
-
-
-@contextmanager
-def _launched(settings: ClusterSettings) -> Iterator[Client]:
-    import dask
-    from distributed import Client
-
-    from wsi_pipeline.inference.launch import launched
-
-    with (
-        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
-        launched(settings) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
-        # Queues are long; the workers that come first begin.
-        while not client.scheduler_info(n_workers=-1)["workers"]:
-            try:
-                client.wait_for_workers(1, timeout=WORKERS_S)
-            except TimeoutError:
-                logger.info("%s: no worker has begun so far; waiting (interrupt to stop)", settings.kind)
-        yield client
-
-
-@contextmanager
-def _existing(scheduler: str) -> Iterator[Client]:
-    from distributed import Client
-
-    try:
-        client = Client(scheduler, timeout=CONNECT_S, set_as_default=False)
-    except (OSError, ValueError) as error:  # a time-out is an OSError; an address that is none a ValueError
-        raise ClusterError(
-            f"there is no dask scheduler at {scheduler} ({_first_line(error)}); start one, or leave "
-            "`inference.scheduler` out to use this machine"
-        ) from error
-    with client:
-        try:
-            client.wait_for_workers(1, timeout=WORKERS_S)
-        except TimeoutError as error:
-            raise ClusterError(
-                f"the dask scheduler at {scheduler} has had no worker for {WORKERS_S} s; start some with "
-                f"`dask worker {scheduler}`"
-            ) from error
-        logger.info("dask scheduler %s, dashboard %s", scheduler, client.dashboard_link)
-        yield client
-
-
-@contextmanager
-def _local(workers: int | None) -> Iterator[Client]:
-    import dask
-    from distributed import Client, LocalCluster
-
-    settings: dict[str, Any] = {
-        "n_workers": workers or 1,
-        "threads_per_worker": max(SLOTS, min(MOST_THREADS, available_cores())) if workers is None else SLOTS,
-        "processes": workers is not None,
-        # Memory is bounded by blocks; dask's own limits would pause or kill workers for what other programs use.
-        "memory_limit": 0,
-        "dashboard_address": f"{LOOPBACK}:0",
-        "worker_dashboard_address": f"{LOOPBACK}:0",
-        # What goes wrong is told by this package, slide by slide.
-        "silence_logs": logging.CRITICAL,
-    }
-    if workers is not None:
-        settings |= {"host": LOOPBACK, "preload": "wsi_pipeline.inference.worker_setup"}
-    # A worker that dies is told at once: the engine itself decides what to try again.
-    with (
-        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
-        LocalCluster(**settings) as cluster,
-        # Not the default of this process: whoever calls may have a client, or a scheduler of dask, of their own.
-        Client(cluster, set_as_default=False) as client,
-    ):
-        # Without bokeh there is nothing to see.
-        if importlib.util.find_spec("bokeh") is not None:
-            logger.info("dask dashboard at http://%s:%d/status", LOOPBACK, urlsplit(cluster.dashboard_link).port)
-        yield client
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return dask_cluster.existing(scheduler)
+    if launch is not None:
+        return dask_cluster.ordered(launch)
+    return dask_cluster.processes(workers or 1)

@@ -1,6 +1,6 @@
-"""The engine: slides in, maps out. One client, runs of blocks in a sliding window, slides as they come.
+"""The engine: slides in, maps out. Runs of blocks in a sliding window, slides as they come.
 
-The caller's thread does the client's work: it pulls slides from an iterable as there is room, hands out runs of
+The caller's thread is the client: it pulls slides from an iterable as there is room, hands out runs of
 blocks, and alone writes which blocks are done. Nothing of the cohort is kept but the slides under way.
 """
 
@@ -17,7 +17,7 @@ from typing import Any, Self
 from wsi_pipeline.config import ClusterSettings, Config, Uncertainty
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.inference import registry
-from wsi_pipeline.inference.cluster import GPU, Cluster, connect
+from wsi_pipeline.inference.cluster import Cluster, connect
 from wsi_pipeline.inference.registry import ModelSpec
 from wsi_pipeline.inference.rounds import Means, OnProgress, Pace, Round
 from wsi_pipeline.inference.slide_work import SlideJob, SlideResult
@@ -188,10 +188,7 @@ class Engine:
         }
         if not self._cluster.elsewhere:
             return choose_runtime(self.model_path, **wish)
-        resources = {GPU: 1} if self._cluster.has_gpus and self.settings.device != "cpu" else None
-        future = self._cluster.client.submit(choose_runtime, self.model_path, **wish, pure=False, resources=resources)
-        choice: RuntimeChoice = future.result()
-        return choice
+        return self._cluster.call(choose_runtime, self.model_path, gpu=self.settings.device != "cpu", **wish)
 
     def _wished_runtime(self) -> str:
         """Only torch can leave dropout at work: nothing else is tried where it is asked for."""
@@ -208,10 +205,8 @@ class Engine:
         return "torch"
 
     def _forget(self) -> None:
-        if self._cluster.in_process:
-            registry.forget(self._session)
-        elif self._cluster.client.status == "running":
-            self._cluster.client.run(registry.forget, self._session, on_error="ignore")
+        if self._cluster.alive:
+            self._cluster.everywhere(registry.forget, self._session)
 
     @property
     def block(self) -> int:

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import logging
 import time
-import uuid
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from wsi_pipeline.errors import ClusterError, ModelError, SlideError, StoreError
 from wsi_pipeline.inference import registry
-from wsi_pipeline.inference.cluster import GPU, Cluster
+from wsi_pipeline.inference.cluster import Cluster, SchedulerLostError, Task, WorkerLostError
 from wsi_pipeline.inference.registry import ModelSpec
 from wsi_pipeline.inference.slide_work import SlideJob, SlideResult, SlideWork, failed_result
 from wsi_pipeline.inference.work import BlockRun, BlockSpec, RunOutcome, run_blocks
 from wsi_pipeline.models import ModelCard
 from wsi_pipeline.models.ensemble import Passes
-
-if TYPE_CHECKING:
-    from distributed import Future
 
 logger = logging.getLogger(__name__)
 
@@ -84,16 +79,12 @@ class Round:
     """Slides under way and runs handed out; used by one thread."""
 
     def __init__(self, means: Means, pace: Pace, on_progress: OnProgress | None) -> None:
-        from distributed import as_completed
-
         self._means = means
         self._pace = pace
         self._on_progress = on_progress
-        self._client = means.cluster.client
         self._gpu = means.model.device != "cpu"
-        self._resources = {GPU: 1} if self._gpu and means.cluster.has_gpus else None
-        self._sent: dict[Future[RunOutcome], _Sent] = {}
-        self._back = as_completed(loop=self._client.loop)
+        self._tasks = means.cluster.tasks(gpu=self._gpu)
+        self._sent: dict[Task, _Sent] = {}
         self._slides: list[SlideWork] = []
         self._results: list[SlideResult] = []
         self._more = True
@@ -107,28 +98,33 @@ class Round:
             ready, self._results = self._results, []
             yield from ready
             if self._sent:
-                self._collect(next(self._back))
+                self._collect(self._tasks.next())
             elif not (self._slides or self._results or self._more):
                 return
 
     def settle_down(self) -> None:
         """Let the blocks that are at work end and keep them; what was not begun is left for another call."""
-        if not self._sent or self._client.status != "running":
+        cluster, session = self._means.cluster, self._means.session
+        if not self._sent or not cluster.alive:
             return
         logger.info("stopping: blocks that are at work are finished first (interrupt again not to wait)")
-        session = self._means.session
-        self._client.run(registry.stop, session, True, on_error="ignore")
+        cluster.everywhere(registry.stop, session, True)
         try:
             while self._sent:
-                future = next(self._back)
-                sent = self._sent.pop(future)
-                outcome = _fetched(future)
+                task = self._tasks.next()
+                sent, outcome = self._sent.pop(task), task.outcome()
                 if isinstance(outcome, RunOutcome):
-                    sent.work.settle(outcome)
+                    self._keep(sent.work, outcome)
+        finally:
+            # Interrupted again: what is still at work is to stop all the same.
+            if not self._sent:
+                cluster.everywhere(registry.stop, session, False)
+
+    def _keep(self, work: SlideWork, outcome: RunOutcome) -> None:
+        try:
+            work.settle(outcome)
         except StoreError as error:
             logger.error("%s", error)
-        finally:
-            self._client.run(registry.stop, session, False, on_error="ignore")
 
     def _fill(self, jobs: Iterator[SlideJob]) -> None:
         """Hand out runs until there are enough, and ask for slides as long as there is room."""
@@ -186,18 +182,15 @@ class Round:
             stains=work.store.info.stains,
             passes=means.passes,
         )
-        key = f"predict-blocks-{uuid.uuid4().hex}"
-        future = self._client.submit(run_blocks, run, key=key, pure=False, resources=self._resources)
-        self._sent[future] = _Sent(work, blocks, alone)
-        self._back.add(future)
+        self._sent[self._tasks.submit(run_blocks, run)] = _Sent(work, blocks, alone)
 
-    def _collect(self, future: Future[RunOutcome]) -> None:
+    def _collect(self, task: Task) -> None:
         """One run came back, well or not."""
-        sent = self._sent.pop(future)
+        sent = self._sent.pop(task)
         work = sent.work
         work.came_back()
         try:
-            self._take_in(sent, future)
+            self._take_in(sent, task.outcome())
         except (SlideError, StoreError) as error:
             work.abandon(error)
         self._tell(work)
@@ -206,19 +199,16 @@ class Round:
             self._log(work)
             self._results.append(work.result())
 
-    def _take_in(self, sent: _Sent, future: Future[RunOutcome]) -> None:
+    def _take_in(self, sent: _Sent, outcome: RunOutcome | BaseException) -> None:
         """Give the slide what became of its run; raises what the slide cannot go on from, or nobody."""
-        from distributed import KilledWorker
-
         work, name = sent.work, sent.work.job.ref.slide_id
-        outcome = _fetched(future)
         if isinstance(outcome, RunOutcome):
             self._pace.learn(outcome)
             work.settle(outcome)
-        elif isinstance(outcome, KilledWorker):
+        elif isinstance(outcome, WorkerLostError):
             logger.warning("%s: a worker died with %d blocks; they are tried again", name, len(sent.blocks))
             work.lost(sent.blocks, "the worker died, and died again with nothing but this block", alone=sent.alone)
-        elif isinstance(outcome, CancelledError):
+        elif isinstance(outcome, SchedulerLostError):
             self._sent.clear()
             raise ClusterError("the dask scheduler went away; the same command goes on from here") from outcome
         elif isinstance(outcome, (SlideError, StoreError, ModelError)):
@@ -237,18 +227,3 @@ class Round:
             "%s: %d of %d blocks; seconds of all workers: model %.1f, reading %.1f (waited for: %.1f), writing %.1f",
             work.job.ref.slide_id, work.done, work.total, s.model, s.read, s.wait, s.write,
         )  # fmt: skip
-
-
-def _fetched(future: Future[RunOutcome]) -> RunOutcome | BaseException:
-    """What a task gave back, or why it did not: its own error, or that of the cluster."""
-    from distributed import KilledWorker
-
-    error: BaseException | None = future.exception()
-    if error is not None:
-        return error
-    try:
-        # The result lies on the worker still, which may have died since.
-        outcome: RunOutcome = future.result()
-    except (CancelledError, KilledWorker) as gone:
-        return gone
-    return outcome

@@ -224,7 +224,7 @@ class SlideWork:
 
     def _begin(self, blocks: Sequence[Block]) -> tuple[BlockSpec, ...]:
         self.under_way += 1
-        return tuple(BlockSpec(*block, self._cells_of(block)) for block in blocks)
+        return tuple(BlockSpec.of(*block, self._cells_of(block)) for block in blocks)
 
     def came_back(self) -> None:
         """A run that was taken is over, however it ended; to be called before the result is taken in."""

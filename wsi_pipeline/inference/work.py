@@ -44,11 +44,28 @@ BLOCK_ERRORS: Final = (SlideError, ModelError, OSError, ValueError, RuntimeError
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BlockSpec:
-    """One block: where it is, and which of its cells (bool, rows x columns) hold tissue."""
+    """One block: where it is, and which of its cells hold tissue.
+
+    Kept as bits: a scheduler has many at a time, and remembers the last thousand runs that it sent to each worker.
+    """
 
     row: int
     column: int
-    cells: NDArray[np.bool_]
+    _shape: tuple[int, int]
+    _bits: bytes
+
+    @classmethod
+    def of(cls, row: int, column: int, cells: NDArray[np.bool_]) -> BlockSpec:
+        """`cells`: bool (rows, columns)."""
+        rows, columns = cells.shape
+        return cls(row, column, (rows, columns), np.packbits(cells).tobytes())
+
+    @property
+    def cells(self) -> NDArray[np.bool_]:
+        """bool (rows, columns), true where there is tissue."""
+        rows, columns = self._shape
+        bits = np.unpackbits(np.frombuffer(self._bits, np.uint8), count=rows * columns)
+        return bits.view(np.bool_).reshape(rows, columns)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,0 +1,138 @@
+"""What the engine costs beside the work: a cohort of 10,000 slides that need no computing, and 1 or 2 worker processes.
+
+    python -m benchmarks.scaling [--slides 1000] [--of 10000] [--workers 2]
+    python -m benchmarks.scaling --processes SLIDE WEIGHTS|null
+
+The first runs part of a simulated cohort of slides of 100 blocks through the engine: real prediction stores, real
+worker processes and a real scheduler, runs of 32 blocks; a worker says at once that its blocks are done. `scheduler_mb`
+is the memory of the process that holds scheduler and client after each tenth of the slides. What the whole cohort would
+take is extrapolated from the slides that were run, and named so.
+
+The second predicts a slide with one worker process on one core and with two on two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import psutil
+
+from benchmarks.clock import clock, report
+from benchmarks.noop import done_at_once
+from benchmarks.nullnet import null_card
+from wsi_pipeline.cohort import SlideRef
+from wsi_pipeline.inference.dask_cluster import processes
+from wsi_pipeline.inference.registry import ModelSpec
+from wsi_pipeline.inference.rounds import MOST_BLOCKS, Means, Pace, Round
+from wsi_pipeline.inference.slide_work import SlideJob
+from wsi_pipeline.slides import TissueMask
+
+MPP = 0.5
+BLOCK = 2048
+SIDE = 10
+"""Blocks along a side of a slide."""
+PARTS = 10
+
+
+class FullRuns(Pace):
+    """Runs of as many blocks as the engine ever sends together."""
+
+    def run_length(self, waiting: int, slots: int) -> int:
+        return min(waiting, MOST_BLOCKS)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--slides", type=int, default=1000, help="slides that are run")
+    parser.add_argument("--of", type=int, default=10_000, help="slides of the whole cohort, for the extrapolation")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--processes", nargs=2, metavar=("SLIDE", "WEIGHTS"))
+    options = parser.parse_args()
+    if options.processes:
+        report(**worker_processes(*options.processes))
+    else:
+        report(**cohort(options.slides, options.of, options.workers))
+
+
+def cohort(slides: int, whole: int, workers: int) -> dict[str, Any]:
+    """Run `slides` slides of 100 blocks; what `whole` would take is extrapolated."""
+    this = psutil.Process()
+    memory: list[float] = []
+    blocks, through = 0, 0
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        # The workers' seconds count when they have ended: the clock is outside.
+        clock() as took,
+        processes(workers) as cluster,
+        patch("wsi_pipeline.inference.rounds.run_blocks", done_at_once),
+    ):
+        means = Means("scaling", cluster, null_card(MPP), ModelSpec("", "cpu", "", "", 1), BLOCK, BLOCK, retries=0)
+        for result in Round(means, FullRuns(), None).results(jobs(slides, Path(folder))):
+            blocks += result.done
+            through += 1
+            if through % max(1, slides // PARTS) == 0:
+                memory.append(this.memory_info().rss / 2**20)
+    per_block = took.cpu_s / blocks
+    return {
+        "run": "cohort of slides that need no computing",
+        "slides": through,
+        "blocks": blocks,
+        "workers": workers,
+        "cpu_s": took.cpu_s,
+        "wall_s": took.wall_s,
+        "cpu_ms_per_block": 1000 * per_block,
+        "scheduler_mb": [round(mb) for mb in memory],
+        "extrapolated": {"slides": whole, "blocks": whole * SIDE**2, "cpu_s": round(whole * SIDE**2 * per_block)},
+    }
+
+
+def jobs(count: int, folder: Path) -> Iterator[SlideJob]:
+    """Slides that are nowhere but in the cohort, all tissue; made when the engine asks for them."""
+    everywhere = TissueMask(np.ones((1, 1), bool), float(SIDE * BLOCK))
+    for number in range(count):
+        name = f"slide-{number}"
+        yield SlideJob(
+            SlideRef(name, f"{name}.tif", f"{name}.tif"), folder / name, (SIDE * BLOCK,) * 2, MPP, 1.0, everywhere
+        )
+
+
+def worker_processes(slide: str, weights: str) -> dict[str, Any]:
+    """The engine with one worker process on one core, and with two on two."""
+    cores = sorted(os.sched_getaffinity(0))[:2]
+    lines = [predicted(slide, weights, cores[:count]) for count in (1, 2)]
+    return {
+        "run": "worker processes",
+        "model": lines[0]["model"],
+        "size": lines[0]["size"],
+        "workers": [1, 2],
+        "cpu_s": [line["cpu_s"] for line in lines],
+        "wall_s": [line["wall_s"] for line in lines],
+        "speed": lines[0]["wall_s"] / lines[1]["wall_s"],
+    }
+
+
+def predicted(slide: str, weights: str, cores: list[int]) -> dict[str, Any]:
+    """The line of `benchmarks.engine` with as many worker processes as cores."""
+    command = [sys.executable, "-m", "benchmarks.engine", slide, weights, "--workers", str(len(cores))]
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+    finally:
+        os.sched_setaffinity(0, before)
+    line: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return line
+
+
+if __name__ == "__main__":
+    main()

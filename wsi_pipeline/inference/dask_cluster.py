@@ -1,0 +1,193 @@
+"""Tasks in worker processes by dask.distributed: of this machine, of a batch system, of a scheduler that is there."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import dask
+from distributed import Client, Future, KilledWorker, LocalCluster, as_completed
+
+from wsi_pipeline.config import ClusterSettings
+from wsi_pipeline.errors import ClusterError
+from wsi_pipeline.inference.cluster import SLOTS, A, R, SchedulerLostError, WorkerLostError
+from wsi_pipeline.inference.launch import launched
+from wsi_pipeline.models.machine import available_cores
+
+logger = logging.getLogger(__name__)
+
+CONNECT_S: Final = 30
+WORKERS_S: Final = 300
+GPU: Final = "GPU"
+"""Name of the dask resource by which a cluster says which workers have a GPU (`dask worker --resources GPU=1`)."""
+LOOPBACK: Final = "127.0.0.1"
+# Of the schedulers that are started here.
+SETTINGS: Final = {
+    # A worker that dies is told at once: the engine itself decides what to try again.
+    "distributed.scheduler.allowed-failures": 0,
+    # What dask keeps of the last messages, for its developers: runs of blocks, megabytes for each worker.
+    "distributed.admin.low-level-log-length": 20,
+}
+
+
+class DaskTask:
+    """See `Task`."""
+
+    def __init__(self, future: Future[Any]) -> None:
+        self._future = future
+
+    def outcome(self) -> Any:
+        try:
+            # The result lies on the worker still, which may have died since.
+            error: BaseException | None = self._future.exception()
+            found = self._future.result() if error is None else error
+        except (CancelledError, KilledWorker) as gone:
+            found = gone
+        if isinstance(found, KilledWorker):
+            return WorkerLostError(str(found))
+        if isinstance(found, CancelledError):
+            return SchedulerLostError(str(found))
+        return found
+
+
+class DaskTasks:
+    """See `Tasks`."""
+
+    def __init__(self, client: Client, resources: dict[str, int] | None) -> None:
+        self._client = client
+        self._resources = resources
+        self._back = as_completed(loop=client.loop)
+        self._sent: dict[Future[Any], DaskTask] = {}
+
+    def submit(self, function: Callable[[A], Any], argument: A) -> DaskTask:
+        key = f"predict-blocks-{uuid.uuid4().hex}"
+        future = self._client.submit(function, argument, key=key, pure=False, resources=self._resources)
+        task = self._sent[future] = DaskTask(future)
+        self._back.add(future)
+        return task
+
+    def next(self) -> DaskTask:
+        return self._sent.pop(next(self._back))
+
+
+@dataclass(frozen=True, slots=True)
+class DaskCluster:
+    """See `Cluster`."""
+
+    client: Client
+    threads: int | None
+    elsewhere: bool = False
+
+    def slots(self, *, gpu: bool, parallel: bool) -> int:
+        workers = self._workers()
+        if gpu and self.has_gpus:
+            return max(1, int(sum(w["resources"].get(GPU, 0) for w in workers)))
+        return max(1, sum(int(w["nthreads"]) if parallel else min(SLOTS, int(w["nthreads"])) for w in workers))
+
+    @property
+    def has_gpus(self) -> bool:
+        return any(w["resources"].get(GPU) for w in self._workers())
+
+    @property
+    def alive(self) -> bool:
+        return bool(self.client.status == "running")
+
+    def tasks(self, *, gpu: bool) -> DaskTasks:
+        return DaskTasks(self.client, self._resources(gpu))
+
+    def call(self, function: Callable[..., R], *args: Any, gpu: bool, **kwargs: Any) -> R:
+        future = self.client.submit(function, *args, **kwargs, pure=False, resources=self._resources(gpu))
+        found: R = future.result()
+        return found
+
+    def everywhere(self, function: Callable[..., Any], *args: Any) -> None:
+        self.client.run(function, *args, on_error="ignore")
+
+    def _resources(self, gpu: bool) -> dict[str, int] | None:
+        return {GPU: 1} if gpu and self.has_gpus else None
+
+    def _workers(self) -> list[dict[str, Any]]:
+        return list(self.client.scheduler_info(n_workers=-1)["workers"].values())
+
+
+def _elsewhere(client: Client) -> DaskCluster:
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    return DaskCluster(client, threads=min(int(w["nthreads"]) for w in workers), elsewhere=True)
+
+
+@contextmanager
+def ordered(settings: ClusterSettings) -> Iterator[DaskCluster]:
+    """Workers that SLURM or Kubernetes starts."""
+    with (
+        dask.config.set(SETTINGS),
+        launched(settings) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        # Queues are long; the workers that come first begin.
+        while not client.scheduler_info(n_workers=-1)["workers"]:
+            try:
+                client.wait_for_workers(1, timeout=WORKERS_S)
+            except TimeoutError:
+                logger.info("%s: no worker has begun so far; waiting (interrupt to stop)", settings.kind)
+        yield _elsewhere(client)
+
+
+@contextmanager
+def existing(scheduler: str) -> Iterator[DaskCluster]:
+    """The workers of a scheduler that is there, which stays as it is."""
+    try:
+        client = Client(scheduler, timeout=CONNECT_S, set_as_default=False)
+    except (OSError, ValueError) as error:  # a time-out is an OSError; an address that is none a ValueError
+        raise ClusterError(
+            f"there is no dask scheduler at {scheduler} ({_first_line(error)}); start one, or leave "
+            "`inference.scheduler` out to use this machine"
+        ) from error
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=WORKERS_S)
+        except TimeoutError as error:
+            raise ClusterError(
+                f"the dask scheduler at {scheduler} has had no worker for {WORKERS_S} s; start some with "
+                f"`dask worker {scheduler}`"
+            ) from error
+        logger.info("dask scheduler %s, dashboard %s", scheduler, client.dashboard_link)
+        yield _elsewhere(client)
+
+
+@contextmanager
+def processes(workers: int) -> Iterator[DaskCluster]:
+    """Worker processes of this machine, its cores shared among them."""
+    settings: dict[str, Any] = {
+        "n_workers": workers,
+        "threads_per_worker": SLOTS,
+        "processes": True,
+        # Memory is bounded by blocks; dask's own limits would pause or kill workers for what other programs use.
+        "memory_limit": 0,
+        "host": LOOPBACK,
+        "dashboard_address": f"{LOOPBACK}:0",
+        "worker_dashboard_address": f"{LOOPBACK}:0",
+        "preload": "wsi_pipeline.inference.worker_setup",
+        # What goes wrong is told by this package, slide by slide.
+        "silence_logs": logging.CRITICAL,
+    }
+    with (
+        dask.config.set(SETTINGS),
+        LocalCluster(**settings) as cluster,
+        # Not the default of this process: whoever calls may have a client, or a scheduler of dask, of their own.
+        Client(cluster, set_as_default=False) as client,
+    ):
+        # Without bokeh there is nothing to see.
+        if importlib.util.find_spec("bokeh") is not None:
+            logger.info("dask dashboard at http://%s:%d/status", LOOPBACK, urlsplit(cluster.dashboard_link).port)
+        yield DaskCluster(client, threads=max(1, available_cores() // workers))
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
