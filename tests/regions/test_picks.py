@@ -47,8 +47,8 @@ def test_the_order_holds_every_tile_once_and_keeps_its_rules(
     rest = [p for p in picks if not p.flagged]
     assert sum(p.audit for p in rest) == min(audits, len(rest))
     assert not any(p.audit and p.flagged for p in picks)
-    kinds = [(not p.flagged, not p.audit) for p in picks]
-    assert kinds == sorted(kinds)
+    handed_out = [p.flagged or p.audit for p in picks]
+    assert handed_out == sorted(handed_out, reverse=True)
     for group in (chosen, [p.index for p in rest if not p.audit]):
         assert [tiles[i].score for i in group] == sorted((tiles[i].score for i in group), reverse=True)
     assert picks == pick(tiles, most=most, audits=audits, key="s")
@@ -67,6 +67,17 @@ def test_a_quarter_of_the_places_goes_to_strange_tiles() -> None:
     chosen = flagged(pick(tiles, most=20, audits=0, key="s"))
     assert len(chosen) == 20
     assert sum(i >= 320 for i in chosen) == FOR_STRANGE * 20
+
+
+def test_a_tile_of_the_audit_stands_anywhere_among_those_that_are_flagged() -> None:
+    tiles = grid([0.5, 0, 0.4, 0, 0.3, 0, *[0.0] * 12])
+    counts: Counter[int] = Counter()
+    for slide in range(800):
+        picks = pick(tiles, most=3, audits=1, key=f"slide-{slide}")
+        counts[next(place for place, p in enumerate(picks) if p.audit)] += 1
+    assert set(counts) == {0, 1, 2, 3}
+    # 200 each; five standard deviations of a binomial are 61.
+    assert all(abs(n - 200) < 61 for n in counts.values())
 
 
 def test_the_audit_of_other_slides_is_another_and_each_tile_has_the_chance_that_it_states() -> None:

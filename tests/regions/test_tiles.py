@@ -51,10 +51,11 @@ def test_only_tissue_has_tiles_and_they_cover_all_of_it() -> None:
 def test_the_unsure_tiles_come_first_and_only_they_are_flagged() -> None:
     tiles = tiles_of()
     assert [t.rank for t in tiles] == list(range(1, len(tiles) + 1))
-    assert tiles[0].y >= 128
-    assert tiles[0].mean_uncertainty == pytest.approx(230 / 255, abs=0.01)
-    # All four unsure tiles touch each other: one look shows them all.
-    assert [t.rank for t in tiles if t.flagged] == [1]
+    # All four unsure tiles touch each other: one look shows them all. The random check may stand before it.
+    (flagged,) = [t for t in tiles if t.flagged]
+    assert flagged.rank <= 1 + SETTINGS.audit_tiles
+    assert flagged.y >= 128
+    assert flagged.mean_uncertainty == pytest.approx(230 / 255, abs=0.01)
     assert not any(t.flagged for t in tiles_of(Review(tile_um=64, max_tiles=0)))
     many = tiles_of(Review(tile_um=64, max_tiles=500))
     assert {t.flagged for t in many if t.y < 100} == {False}
@@ -79,7 +80,6 @@ def test_what_is_not_known_is_missing_and_not_nought(tmp_path: Path) -> None:
     for name in ("confidence", "mutual_information", "out_of_distribution"):
         assert table[name].null_count == len(tiles)
     assert table["margin"].null_count == 0
-    assert not {"Confidence", "Out of distribution"} & set(tile_objects(tiles, run_id="r")[0].measurements)
 
 
 def test_tiles_say_how_far_several_predictions_disagree(tmp_path: Path) -> None:
@@ -95,7 +95,6 @@ def test_tiles_say_how_far_several_predictions_disagree(tmp_path: Path) -> None:
     assert [t.mutual_information for t in read_tiles(tmp_path / "t.parquet")] == pytest.approx(
         [t.mutual_information for t in tiles]
     )
-    assert "Mutual information: mean" in tile_objects(tiles, run_id="r")[0].measurements
 
 
 def test_strange_tiles_are_flagged_and_say_in_what() -> None:
@@ -107,20 +106,37 @@ def test_strange_tiles_are_flagged_and_say_in_what() -> None:
     flagged = [t for t in tiles if t.flagged]
     assert {(t.x, t.y) for t in flagged} >= {(0, 0)}
     (strange,) = [t for t in flagged if (t.x, t.y) == (0, 0)]
-    assert strange.reason.startswith("unlike the training slides in colour")
+    assert strange.reason == "unlike the training slides in colour"
     assert strange.out_of_distribution == 1.7
     assert [t.out_of_distribution for t in tiles if (t.x, t.y) == (128, 0)] == [0.4]
 
 
-def test_the_audit_is_drawn_from_what_is_not_flagged_and_says_so() -> None:
+def test_the_audit_is_drawn_from_what_is_not_flagged() -> None:
     tiles = tiles_of()
     (audited,) = [t for t in tiles if t.audit]
     assert not audited.flagged
-    assert audited.rank == 2
-    assert audited.reason.startswith("random check")
+    assert audited.rank <= 2
     assert {t.audit_chance for t in tiles if not t.flagged} == {1 / (len(tiles) - 1)}
     assert {t.audit_chance for t in tiles if t.flagged} == {0.0}
     assert tiles_of() == tiles
+
+
+def test_nothing_that_a_pathologist_sees_tells_the_random_check_from_a_flag() -> None:
+    # The same tiles flagged, in the random check, and neither: they say the same, and only a number of their own.
+    source, tissue = scene()
+    seen: dict[tuple[float, ...], set[str]] = {}
+    for flags, audits in ((50, 0), (0, 50), (1, 2)):
+        settings = Review(tile_um=32, max_tiles=flags, audit_tiles=audits)
+        tiles = review_tiles(source, tissue, ["Tumor"], settings, threshold=0.5, mpp=0.5, slide_id="s")
+        assert any(t.flagged for t in tiles) == bool(flags)
+        for item in tile_objects(tiles, run_id="r"):
+            assert item.geometry is not None
+            assert item.name is not None
+            rank, _, reason = item.name.partition(". ")
+            seen.setdefault(item.geometry.bounds, set()).add(reason)
+            assert item.measurements == {"Review: rank": float(rank)}
+            assert (item.path_class, item.metadata, item.color) == (REVIEW_CLASS, {META_RUN: "r"}, None)
+    assert all(len(reasons) == 1 for reasons in seen.values())
 
 
 def test_a_table_of_an_earlier_version_is_read_and_a_damaged_one_is_named(tmp_path: Path) -> None:

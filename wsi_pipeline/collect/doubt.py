@@ -22,7 +22,7 @@ from wsi_pipeline.rundir import RunDir
 
 CAVEAT = (
     "A change by the reviewer is no error, and what is left alone is not right: flags and suggestions steer where a "
-    "person looks. The random check was asked for at places that were not flagged."
+    "person looks. Places of the random check were not flagged, and nobody could tell them from those that were."
 )
 
 

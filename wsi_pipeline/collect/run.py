@@ -14,6 +14,7 @@ from wsi_pipeline.collect.changed import TYPES as CHANGED_TILES
 from wsi_pipeline.collect.conflicts import conflicts_of, in_words
 from wsi_pipeline.collect.costs import cost_figures
 from wsi_pipeline.collect.doubt import doubt_figures
+from wsi_pipeline.collect.flag_references import planted_flags, repeat_figures
 from wsi_pipeline.collect.images import Alarm, CollectedImage
 from wsi_pipeline.collect.kept import kept_times, with_times
 from wsi_pipeline.collect.matching import Change
@@ -105,6 +106,9 @@ def collect(
     metrics = _metrics(run, review, costs, plans, images, times, logs, [str(a) for a in alarms], problems)
     regions = region_rows(images, logs, review.idle_s)
     metrics["time"]["regions"] = region_figures(regions)
+    if "status" not in metrics["planted"]:
+        metrics["planted"]["flags"] = planted_flags(run, images)
+    metrics["repeats"] = repeat_figures(run, images, shared)
     metrics["second_read"] = second_read_figures(run, images, shared)
     metrics["quality"] = quality_figures(run, images, shared)
     metrics["calibration"] = calibration or not_measured("no calibration.json of this model lies beside its card")

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wsi_pipeline.collect.changed import area_in, changed_region
 from wsi_pipeline.collect.doubt import is_of_this_handout
@@ -19,7 +20,7 @@ from wsi_pipeline.measures import not_measured
 from wsi_pipeline.measures.flags import Reference, is_changed, judge_flags
 from wsi_pipeline.objects import Kind, PathObject
 from wsi_pipeline.qupath import read_geojson
-from wsi_pipeline.regions import read_tiles
+from wsi_pipeline.regions import ReviewTile, read_tiles
 from wsi_pipeline.rundir import RunDir
 from wsi_pipeline.states import Source
 
@@ -37,8 +38,7 @@ def second_read_figures(run: RunDir, images: Sequence[CollectedImage], shared: f
     """
     shown = _first(i for i in images if i.slide.arm == ASSISTED and i.slide.planted is None)
     blind = _first(i for i in images if i.slide.arm != ASSISTED and i.state.is_reviewed)
-    columns: list[tuple[str, bool, float, float, float]] = []
-    used: list[CollectedImage] = []
+    found = []
     for slide_id in sorted(shown.keys() & blind.keys()):
         image, other = shown[slide_id], blind[slide_id]
         if not run.slide(slide_id).tiles.exists() or not is_of_this_handout(run, image.slide):
@@ -50,15 +50,28 @@ def second_read_figures(run: RunDir, images: Sequence[CollectedImage], shared: f
         except WsiError:
             # The image itself was read; without its reference it says nothing here.
             continue
-        um2 = image.slide.mpp**2
-        areas = area_in(changed_region(_against(predicted, drawn)), tiles) * um2
-        columns += [
-            (slide_id, t.flagged, t.score, float(area), t.tissue_share * t.width * t.height * um2)
-            for t, area in zip(tiles, areas, strict=True)
-        ]
-        used.append(other)
-    if not columns:
+        found.append((other, tiles, area_in(changed_region(compared(predicted, drawn)), tiles) * image.slide.mpp**2))
+    if not found:
         return not_measured("no slide with review tiles was also read without the model's regions")
+    return judged(found, Reference.SECOND_READ, CAVEAT)
+
+
+def judged(
+    found: Sequence[tuple[CollectedImage, Sequence[ReviewTile], NDArray[np.float64]]], reference: Reference, caveat: str
+) -> dict[str, Any]:
+    """Flags against a reference, as JSON values.
+
+    Parameters
+    ----------
+    found
+        Images that the reference comes from, the tiles of their slides, and the area of each tile where by the
+        reference something is wrong, in µm²; not empty.
+    """
+    columns = [
+        (image.slide.slide_id, t.flagged, t.score, area, t.tissue_share * t.width * t.height * image.slide.mpp**2)
+        for image, tiles, areas in found
+        for t, area in zip(tiles, areas.tolist(), strict=True)
+    ]
     slides, flagged, score, area, tissue = (np.array(column) for column in zip(*columns, strict=True))
     quality = judge_flags(
         flagged=flagged,
@@ -66,13 +79,13 @@ def second_read_figures(run: RunDir, images: Sequence[CollectedImage], shared: f
         area=area,
         changed=is_changed(area, tissue),
         slides=slides,
-        reference=Reference.SECOND_READ,
+        reference=reference,
     )
-    simulated = any(image.source is Source.SIMULATED for image in used)
+    simulated = any(image.source is Source.SIMULATED for image, _, _ in found)
     return {
         "source": str(Source.SIMULATED if simulated else Source.MEASURED),
-        "reference": str(Reference.SECOND_READ),
-        "caveat": CAVEAT,
+        "reference": str(reference),
+        "caveat": caveat,
         "flags": quality.to_json(),
     }
 
@@ -84,7 +97,7 @@ def _first(images: Iterable[CollectedImage]) -> dict[str, CollectedImage]:
     return found
 
 
-def _against(predicted: Sequence[PathObject], drawn: Sequence[PathObject]) -> list[Pair]:
-    """As if all that was predicted had been deleted and all that was drawn added: classes are compared as wholes."""
-    before = [Pair(item, None, Change.DELETED) for item in predicted if item.kind is Kind.ANNOTATION]
-    return [*before, *(Pair(None, item, Change.ADDED) for item in drawn if item.kind is Kind.ANNOTATION)]
+def compared(first: Sequence[PathObject], second: Sequence[PathObject]) -> list[Pair]:
+    """As if all of the first had been deleted and all of the second added: classes are compared as wholes."""
+    before = [Pair(item, None, Change.DELETED) for item in first if item.kind is Kind.ANNOTATION]
+    return [*before, *(Pair(None, item, Change.ADDED) for item in second if item.kind is Kind.ANNOTATION)]

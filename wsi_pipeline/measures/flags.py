@@ -27,6 +27,7 @@ class Reference(StrEnum):
     CHANGED = "changed by the reviewer"
     PLANTED = "planted errors"
     SECOND_READ = "blind second read"
+    REPEAT = "the same reader's second reading"
 
 
 @dataclass(frozen=True, slots=True)

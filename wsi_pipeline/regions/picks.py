@@ -2,7 +2,8 @@
 
 First the tiles where most is expected to change, each at least a tile apart from the next one: who looks at a place
 sees its neighbours. A quarter of the places is kept for tiles that are unlike the training slides, where the model's
-own doubt is worth little. Last a few of the others, drawn at random: they tell how much the flags miss.
+own doubt is worth little. Among them stand a few of the others, drawn at random: they tell how much the flags miss,
+as long as nobody can see which they are.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Pick:
 
 
 def pick(candidates: Sequence[Candidate], *, most: int, audits: int, key: str) -> list[Pick]:
-    """All tiles in the order of their review: flagged, then audited, then the rest.
+    """All tiles in the order of their review: flagged, with audited ones anywhere between them, then the rest.
 
     Parameters
     ----------
@@ -68,10 +69,13 @@ def pick(candidates: Sequence[Candidate], *, most: int, audits: int, key: str) -
     _take(worth, candidates, most, taken, cells)
     flagged = sorted(taken, key=by_score.index)
     rest = [i for i in by_score if i not in set(taken)]
-    drawn = _drawn(rest, audits, key)
+    rng = np.random.default_rng(zlib.crc32(key.encode()))
+    drawn = _drawn(rest, audits, rng)
     chance = min(1.0, audits / len(rest)) if rest else 0.0
     ordered = [Pick(i, True, False, 0.0) for i in flagged]
-    ordered += [Pick(i, False, True, chance) for i in rest if i in drawn]
+    for i in drawn:
+        # One that always came last would give itself away.
+        ordered.insert(int(rng.integers(len(ordered) + 1)), Pick(i, False, True, chance))
     return ordered + [Pick(i, False, False, chance) for i in rest if i not in drawn]
 
 
@@ -92,8 +96,7 @@ def _take(
             cells.add((column, row))
 
 
-def _drawn(rest: Sequence[int], audits: int, key: str) -> set[int]:
-    rng = np.random.default_rng(zlib.crc32(key.encode()))
+def _drawn(rest: Sequence[int], audits: int, rng: np.random.Generator) -> list[int]:
     # Drawn by place in the grid's order, not by score: the draw must not know what the model thinks.
     places = sorted(rest)
-    return {places[j] for j in rng.permutation(len(places))[:audits]}
+    return [places[j] for j in rng.permutation(len(places))[:audits]]

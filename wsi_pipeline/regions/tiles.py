@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 # Columns may be added; a reader of this schema leaves out what it does not know.
 SCHEMA_VERSION = 1
-RECIPE: Final = 2
+RECIPE: Final = 3
 """How tiles are ranked and picked; those of an earlier recipe are made anew by the next `predict`."""
 
 # Less tissue than this in a tile is a rim, not a place to judge.
@@ -143,7 +143,7 @@ def review_tiles(
                 score=values.expected_um2(mpp),
                 rank=rank,
                 flagged=choice.flagged,
-                reason=_reason(values, classes, strange, audit=choice.audit),
+                reason=_reason(values, classes, strange),
                 margin=values.sums.margin,
                 confidence=values.sums.confidence,
                 mutual_information=values.sums.mutual_information,
@@ -251,19 +251,17 @@ def _tissue_of(tissue: TissueMask, stripe: Bounds, downsample: float) -> NDArray
     return result
 
 
-def _reason(values: _Values, classes: Sequence[str], strange: Strangeness | None, *, audit: bool) -> str:
-    if audit:
-        return "random check: nothing here called for a look"
+def _reason(values: _Values, classes: Sequence[str], strange: Strangeness | None) -> str:
+    """Why to look there, in words that a tile of the random check has as well: how unsure the model is stays out."""
     sums = values.sums
     name = classes[int(np.argmax(sums.probability))]
-    unsure = f"{100 * sums.expected:.0f} % may change"
     if strange is not None and strange[0] > 1:
-        return f"unlike the training slides in {strange[1]} ({unsure})"
+        return f"unlike the training slides in {strange[1]}"
     if sums.predicted_share == 0:
-        return f"nothing predicted, yet {name} is possible ({unsure})"
+        return f"nothing predicted, yet {name} is possible"
     if sums.predicted_share >= 0.98:
-        return f"all {name}, but not surely ({unsure})"
-    return f"{100 * sums.predicted_share:.0f} % {name}, border unclear ({unsure})"
+        return f"all {name}, but not surely"
+    return f"{100 * sums.predicted_share:.0f} % {name}, border unclear"
 
 
 _COLUMNS: Final = {
@@ -337,7 +335,10 @@ def read_tiles(path: Path, *, handed_out: bool = False) -> list[ReviewTile]:
 
 
 def tile_objects(tiles: Sequence[ReviewTile], *, run_id: str) -> list[PathObject]:
-    """The tiles to look at as QuPath tiles of class `Review`: the brush cannot touch them, a script steps through."""
+    """The tiles to look at as QuPath tiles of class `Review`: the brush cannot touch them, a script steps through.
+
+    They tell nothing by which the random check could be told from flagged tiles; figures stay in tiles.parquet.
+    """
     return [
         PathObject(
             uuid=str(uuid_module.uuid5(uuid_module.NAMESPACE_OID, f"{run_id}\n{t.slide_id}\n{t.x}\n{t.y}\n{t.width}")),
@@ -345,28 +346,9 @@ def tile_objects(tiles: Sequence[ReviewTile], *, run_id: str) -> list[PathObject
             geometry=shapely.box(t.x, t.y, t.x + t.width, t.y + t.height),
             path_class=REVIEW_CLASS,
             name=t.label,
-            measurements=_measurements(t),
+            measurements={"Review: rank": float(t.rank)},
             metadata={META_RUN: run_id},
         )
         for t in tiles
         if t.handed_out
     ]
-
-
-def _measurements(tile: ReviewTile) -> dict[str, float]:
-    """What a tile says about itself in QuPath; what is not known is left out."""
-    values = {
-        "Review: rank": float(tile.rank),
-        "Review: score": tile.score,
-        "Uncertainty: mean": tile.mean_uncertainty,
-        "Probability: mean": tile.mean_probability,
-        "Margin: mean": tile.margin,
-        "Confidence": tile.confidence,
-        "Mutual information: mean": tile.mutual_information,
-        "Out of distribution": tile.out_of_distribution,
-    }
-    return {name: _rounded(value) for name, value in values.items() if value is not None}
-
-
-def _rounded(value: float) -> float:
-    return round(value, 4) if math.isfinite(value) else math.nan
