@@ -197,6 +197,7 @@ class PaquoProject:
     def path_classes(self, classes: Iterable[PathClass]) -> None:
         self._writable()
         wanted = tuple(classes)
+        project_file.check_classes(wanted)
         if same_classes(wanted, self.path_classes):
             return
         with qupath_errors(str(self.path)):
