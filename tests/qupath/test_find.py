@@ -25,7 +25,14 @@ def _install(folder: Path, version: str) -> Path:
 
 @pytest.mark.parametrize(
     ("version", "backend"),
-    [("0.4.4", "native"), ("0.5.1", "paquo"), ("0.6.0", "paquo"), ("0.6.0-rc5", "paquo"), ("0.7.0", "native")],
+    [
+        ("0.3.2", "native"),
+        ("0.4.4", "paquo"),
+        ("0.5.1", "paquo"),
+        ("0.6.0", "paquo"),
+        ("0.6.0-rc5", "paquo"),
+        ("0.7.0", "native"),
+    ],
 )
 def test_auto_takes_paquo_where_it_knows_the_version(tmp_path: Path, version: str, backend: str) -> None:
     folder = _install(tmp_path / "QuPath", version)

@@ -112,6 +112,13 @@ def test_the_form_is_the_one_that_qupath_writes() -> None:
     }
 
 
+def test_a_class_without_colour_is_a_text_since_qupath_refuses_an_object_without_color() -> None:
+    for name in ("Tumor", "Tumor: Positive"):
+        item = PathObject(uuid=UUID, kind=Kind.ANNOTATION, geometry=shapely.box(0, 0, 4, 4), path_class=name)
+        assert orjson.loads(next(features([item])))["properties"]["classification"] == name
+        assert parse_geojson(_written([item])).objects[0].path_class == name
+
+
 def test_an_object_without_a_region_is_written_as_qupath_does() -> None:
     bare = PathObject(uuid=UUID, kind=Kind.ANNOTATION, geometry=None)
     assert orjson.loads(next(features([bare])))["geometry"] == {}

@@ -11,9 +11,9 @@ import jpype
 import pytest
 
 from wsi_pipeline.errors import ProjectChanged, ProjectError
-from wsi_pipeline.objects import Kind, PathClass, PathObject
+from wsi_pipeline.objects import PathClass
 from wsi_pipeline.qupath import paquo_project
-from wsi_pipeline.qupath.paquo_project import depth_first_within, qupath_errors, same_classes
+from wsi_pipeline.qupath.paquo_project import qupath_errors, same_classes
 
 SPEC = importlib.util.find_spec("paquo")
 assert SPEC is not None
@@ -95,19 +95,3 @@ def test_a_class_list_that_is_there_is_not_written_again() -> None:
     assert not same_classes([red], [PathClass("Tumor", (254, 0, 0))])
     assert not same_classes([red, stroma], [stroma, red])
     assert not same_classes([red], [red, stroma])
-
-
-def _object(uuid: str, parent: str | None) -> PathObject:
-    return PathObject(uuid=uuid, kind=Kind.ANNOTATION, geometry=None, parent=parent)
-
-
-def test_parents_come_first_and_those_whose_parent_is_in_the_image_too() -> None:
-    given = [_object("c", "b"), _object("b", "a"), _object("a", None), _object("d", "in the image")]
-    order = [item.uuid for item in depth_first_within(given, "slide 1")]
-    assert sorted(order) == ["a", "b", "c", "d"]
-    assert order.index("a") < order.index("b") < order.index("c")
-
-
-def test_a_ring_of_objects_is_refused() -> None:
-    with pytest.raises(ProjectError, match="in a ring"):
-        depth_first_within([_object("a", "b"), _object("b", "a")], "slide 1")

@@ -19,8 +19,9 @@ from PIL import Image
 
 from tests.qupath.strategies import CLASSES, equal_numbers
 from wsi_pipeline.errors import ProjectChanged, ProjectError
-from wsi_pipeline.objects import META_CONFIDENCE, META_RUN, Kind, PathClass, PathObject
+from wsi_pipeline.objects import META_CONFIDENCE, META_RUN, Kind, PathClass, PathObject, Plane, Roi
 from wsi_pipeline.qupath import Project, create_project, open_project
+from wsi_pipeline.qupath.native.stored_roi import ellipse
 from wsi_pipeline.qupath.shapes import same_region
 from wsi_pipeline.tiling import Bounds
 
@@ -183,6 +184,26 @@ def test_objects_come_back_as_they_were_added(project: Project) -> None:
     project.save()
     _assert_same(project.image(1).read_objects(), written)
     _assert_same(_again(project).image(1).read_objects(), written)
+
+
+def test_kinds_of_regions_planes_and_numbers_come_back_exactly(project: Project) -> None:
+    written = [
+        _object(1, shapely.box(1.5, 2.25, 30, 40), roi=Roi.RECTANGLE, measurements={"p": 0.1, "inf": float("inf")}),
+        _object(2, ellipse(10, 10, 50, 30), roi=Roi.ELLIPSE, plane=Plane(c=1, z=2, t=3)),
+        _object(3, shapely.box(0.0625, 0, 9, 9), roi=Roi.POLYGON, kind=Kind.DETECTION, measurements={"p": 0.1}),
+        _object(4, shapely.LineString([(0, 0), (50, 50)]), roi=Roi.LINE, color=(1, 2, 3)),
+        _object(5, shapely.MultiLineString([[(0, 0), (1, 2)], [(3, 3), (4, 4)]]), roi=Roi.GEOMETRY),
+        _object(6, shapely.box(0, 0, 256, 256), roi=Roi.RECTANGLE, kind=Kind.TILE, class_probability=0.7),
+    ]
+    project.add_objects(1, written)
+    for view in (project, _again(project)):
+        for before, after in zip(written, view.image(1).read_objects(), strict=True):
+            for name in ("kind", "roi", "plane", "color"):
+                assert getattr(after, name) == getattr(before, name)
+            assert dict(after.metadata) == dict(before.metadata)
+            assert dict(after.measurements) == dict(before.measurements)
+            assert shapely.equals_identical(after.geometry, before.geometry)
+            assert equal_numbers({"p": after.class_probability}, {"p": before.class_probability}, 0)
 
 
 def test_an_object_stays_inside_the_one_it_lies_in(project: Project) -> None:

@@ -224,9 +224,22 @@ def test_class_lists_are_read_as_qupath_reads_them(tmp_path: Path) -> None:
             '{"pathClasses": [{"name": "A", "color": -1}, {"name": "A", "color": -16777216}]}',
             (PathClass("A", (0, 0, 0)),),
         ),
+        ('{"pathClasses": [{"name": "CK5:6"}, {"name": "A:  B : C:"}]}', (PathClass("CK5: 6"), PathClass("A: B: C"))),
     ]:
         classes_path(tmp_path).write_text(text)
         assert read_classes(tmp_path) == expected
+
+
+def test_a_class_that_qupath_would_read_under_another_name_is_not_written(tmp_path: Path) -> None:
+    for name, says in [
+        ("CK5:6", "'CK5: 6'"),
+        (" A", "'A'"),
+        ("A: : B", "level without a name"),
+        ("", "without a name"),
+    ]:
+        with pytest.raises(ProjectError, match=says):
+            write_classes(tmp_path, [PathClass(name)])
+    assert not classes_path(tmp_path).exists()
 
 
 def test_an_empty_class_list_removes_the_file(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from wsi_pipeline.errors import ProjectError
 
 ENV_DIR = "PAQUO_QUPATH_DIR"
 BACKENDS = ("auto", "native", "paquo")
-# paquo 0.9 names QuPath up to 0.6. Before 0.5 QuPath's GeoJSON carries no metadata of objects, and provenance is there.
-OLDEST, NEWEST = (0, 5), (0, 6)
+# paquo 0.9 names QuPath up to 0.6. Before 0.4 QuPath's objects have no ids.
+OLDEST, NEWEST = (0, 4), (0, 6)
 # Pairs that paquo's own tests run (its workflow at v0.9.0); of these we take those from `OLDEST` on.
 KNOWN_PAIRS = {"0.9": ("0.4.4", "0.5.1", "0.6.0")}
 _PLACES = ("/opt", "/Applications", "c:/Program Files", "/usr/local", "~/Applications", "~/AppData/Local", "~")

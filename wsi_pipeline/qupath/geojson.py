@@ -1,7 +1,8 @@
 """QuPath's GeoJSON, written in batches and with the same bytes for the same objects.
 
 One Feature a line in a FeatureCollection. What QuPath itself writes and reads is kept to: `objectType`,
-`classification` with `name` (or `names` for a derived class) and `color`, `isLocked`, `measurements`, `metadata`,
+`classification` with `name` (or `names` for a derived class) and `color`, or a text alone where no colour is known
+(QuPath 0.4 to 0.7 refuse a whole file for an object there without `color`), `isLocked`, `measurements`, `metadata`,
 `isEllipse` and `plane` inside the geometry, `nucleusGeometry` beside it. Two properties are ours, and QuPath ignores
 them: `parentId` and `classProbability`.
 
@@ -42,7 +43,8 @@ def write_geojson(path: Path, objects: Iterable[PathObject], colors: Mapping[str
     Parameters
     ----------
     colors
-        RGB of classes by their full name (`Tumor: Positive`); a class that is not in it is written without colour.
+        RGB of classes by their full name (`Tumor: Positive`); for a class that is not in it QuPath
+        takes the colour that it has or gives itself.
 
     Returns
     -------
@@ -160,10 +162,12 @@ def _properties(item: PathObject, classes: _Classes) -> dict[str, Any]:
     return properties
 
 
-def _classification(name: str, color: RGB | None) -> dict[str, Any]:
+def _classification(name: str, color: RGB | None) -> dict[str, Any] | str:
+    if color is None:
+        return name
     parts = name.split(": ")
     named: dict[str, Any] = {"name": name} if len(parts) == 1 else {"names": parts}
-    return named if color is None else {**named, "color": list(color)}
+    return {**named, "color": list(color)}
 
 
 def _number(value: float) -> float | str:

@@ -201,7 +201,8 @@ def write_twin(copy: Path) -> None:
         data = read_qpdata(copy.read_bytes())
     except QuPathFormatError:
         return
-    write_geojson(twin, data.objects)
+    colors = {name: color for name, color in data.class_colors.items() if color is not None}
+    write_geojson(twin, data.objects, colors)
 
 
 def _at_time(copies: list[Copy], at: str, files: DataFiles) -> list[Copy]:

@@ -129,7 +129,9 @@ class NativeProject:
     @path_classes.setter
     def path_classes(self, classes: Iterable[PathClass]) -> None:
         self._writable()
-        self._classes = tuple(classes)
+        wanted = tuple(classes)
+        project_file.check_classes(wanted)
+        self._classes = wanted
 
     def images(self) -> tuple[NativeImage, ...]:
         return tuple(self._images.values())

@@ -1,8 +1,8 @@
 """The paquo backend: the same project, read and written by QuPath's own code in a JVM.
 
-The only module that imports paquo. Written against the sources of paquo 0.9 and of QuPath 0.5.1 and 0.6.0. Objects
-cross the border as GeoJSON, in bulk: it carries ids, names, classes, locks, measurements and metadata, which paquo's
-own methods for single objects do not.
+The only module that imports paquo. Written against the sources of paquo 0.9 and of QuPath 0.4.4 to 0.6.0. Objects cross
+the border in bulk and in the form in which QuPath stores them itself: GeoJSON would round shapes to 0.01 px and
+measurements to float32, forget kinds of regions, and in QuPath 0.5 the metadata of detections.
 
 What QuPath does in silence is checked here: paquo skips a save when the slide is out of reach, a damaged data.qpdata
 hangs QuPath or opens as an empty image, and every save counts the objects that are in the file afterwards.
@@ -10,9 +10,9 @@ hangs QuPath or opens as an empty image, and every save counts the objects that 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,9 +28,9 @@ from wsi_pipeline.qupath.builders import builder_size, builder_uri, local_path, 
 from wsi_pipeline.qupath.data_files import DataFiles
 from wsi_pipeline.qupath.find import find_qupath
 from wsi_pipeline.qupath.frames import depth_first, moved, plan_replacement
-from wsi_pipeline.qupath.geojson import features, parse_geojson
 from wsi_pipeline.qupath.lookup import find_image
-from wsi_pipeline.qupath.native.qpdata import read_qpdata
+from wsi_pipeline.qupath.native.data import END, MARK, VERSION
+from wsi_pipeline.qupath.native.qpdata import QpData, read_qpdata, write_qpdata
 from wsi_pipeline.qupath.native_project import checked_image_type, jpeg
 from wsi_pipeline.qupath.protocol import Affine, LevelLike, ProjectImage, Replaced
 from wsi_pipeline.tiling import Bounds
@@ -197,6 +197,7 @@ class PaquoProject:
     def path_classes(self, classes: Iterable[PathClass]) -> None:
         self._writable()
         wanted = tuple(classes)
+        project_file.check_classes(wanted)
         if same_classes(wanted, self.path_classes):
             return
         with qupath_errors(str(self.path)):
@@ -340,13 +341,17 @@ class PaquoProject:
                 raise QuPathFormatError(f"{image.name}: {self._data.qpdata(image.entry_id)}: {error}") from error
 
     def objects_in_frame(self, image: PaquoImage) -> list[PathObject]:
-        """All objects in QuPath's px, from the hierarchy as JSON with children inside their parents."""
+        """All objects in QuPath's px, as QuPath serializes the hierarchy that it holds."""
         self.check_readable(image)
         with qupath_errors(image.name):
             hierarchy = image.paquo_image.hierarchy.java_object
-            text = str(self._java.GsonTools.getInstance().toJson(hierarchy))
-        root = orjson.loads(text)["root"]
-        objects = parse_geojson(orjson.dumps([root]), source=image.name).objects
+            target = self._class("java.io.ByteArrayOutputStream")()
+            stream = self._class("java.io.ObjectOutputStream")(target)
+            stream.writeUTF(f"{MARK}{VERSION}")
+            for item in (self._java.String("{}"), hierarchy, self._java.String(END)):
+                stream.writeObject(item)
+            stream.close()
+            objects = read_qpdata(bytes(target.toByteArray())).objects
         if len(objects) != int(hierarchy.nObjects()):
             raise ProjectError(f"{image.name}: QuPath holds {hierarchy.nObjects()} objects and gave {len(objects)}")
         return objects
@@ -365,23 +370,26 @@ class PaquoProject:
         return self._class("qupath.lib.images.servers.ImageServerBuilder$ServerBuilder").class_
 
     def _insert(self, image: PaquoImage, objects: Sequence[PathObject]) -> None:
-        """Add objects, parents before children: those without a parent all at once."""
+        """Add objects with what lies in them: those without a parent all at once."""
         hierarchy = image.paquo_image.hierarchy.java_object
-        known = {str(o.getID().toString()): o for o in hierarchy.getObjects(None, None)}
-        text = b"[" + b",".join(features(objects)) + b"]"
-        stream = self._class("java.io.ByteArrayInputStream")(text)
-        made = {str(o.getID().toString()): o for o in self._java.PathIO.readObjectsFromGeoJSON(stream)}
+        for name in dict.fromkeys(item.path_class for item in objects if item.path_class is not None):
+            # A class that QuPath does not know yet gets QuPath's own colour.
+            self._java_class(name)
+        own = {item.uuid for item in objects}
+        above = {item.uuid: item.parent for item in objects if item.parent is not None and item.parent not in own}
+        known = {str(o.getID().toString()): o for o in hierarchy.getObjects(None, None)} if above else {}
+        at_top = [replace(item, parent=None) if item.uuid in above else item for item in objects]
+        stream = self._class("java.io.ByteArrayInputStream")(write_qpdata(QpData(objects=at_top)))
+        root = self._java.PathIO.readHierarchy(stream).getRootObject()
+        made = list(root.getChildObjects())
+        root.clearChildObjects()
         top = self._java.ArrayList()
-        for item in depth_first_within(objects, image.name):
-            java_object = made.get(item.uuid)
-            if java_object is None:
-                raise ProjectError(f"{image.name}: QuPath did not take the object {item.uuid}")
-            if not math.isnan(item.class_probability):
-                java_object.setPathClass(java_object.getPathClass(), item.class_probability)
-            if item.parent is None:
+        for java_object in made:
+            parent = above.get(str(java_object.getID().toString()))
+            if parent is None:
                 top.add(java_object)
             else:
-                (made.get(item.parent) or known[item.parent]).addChildObject(java_object)
+                known[parent].addChildObject(java_object)
         hierarchy.addObjects(top)
         hierarchy.fireHierarchyChangedEvent(hierarchy.getRootObject())
 
@@ -415,15 +423,14 @@ class PaquoProject:
         """The class of this full name ("Tumor: Positive"), with its colour."""
         from paquo.classes import QuPathPathClass
 
-        # By QuPath itself: paquo's own constructor takes no name with a colon, and "CK5:6" is one.
-        java_class = None
-        for part in path_class.parts:
-            java_class = self._java.PathClass.getInstance(java_class, self._java.String(part), None)
-        made = QuPathPathClass.from_java(java_class)
+        made = QuPathPathClass.from_java(self._java_class(path_class.name))
         if path_class.color is not None:
             # A class that QuPath knows already keeps its colour unless it is set.
             made.color = path_class.color
         return made
+
+    def _java_class(self, name: str) -> Any:
+        return self._java.PathClass.fromString(self._java.String(name))
 
     def _image_type(self, name: str) -> Any:
         from paquo.images import QuPathImageType
@@ -444,18 +451,3 @@ class PaquoProject:
     def _writable(self) -> None:
         if self._read_only:
             raise ProjectError(f"{self.path} was opened to be read only")
-
-
-def depth_first_within(objects: Sequence[PathObject], image: str) -> list[PathObject]:
-    """Parents before children among objects some of whose parents are in the image already."""
-    own = {o.uuid for o in objects}
-    outer = [o for o in objects if o.parent is not None and o.parent not in own]
-    order: dict[str, PathObject] = {o.uuid: o for o in outer}
-    waiting = [o for o in objects if o.uuid not in order]
-    while waiting:
-        ready = [o for o in waiting if o.parent is None or o.parent in order]
-        if not ready:
-            raise ProjectError(f"{image}: objects lie in each other in a ring")
-        order.update({o.uuid: o for o in ready})
-        waiting = [o for o in waiting if o.uuid not in order]
-    return list(order.values())

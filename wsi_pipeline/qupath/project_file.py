@@ -322,13 +322,32 @@ def read_classes(project: Path) -> tuple[PathClass, ...]:
             raise ProjectError(f"{path}: a class is not a JSON object; QuPath does not open the project")
         name = item.get("name")
         if isinstance(name, str) and name and name != _NULL_CLASS:
+            name = _read_by_qupath(name, path)
             color = item.get("color")
             classes[name] = PathClass(name, rgb_of(color) if isinstance(color, int) else None)
     return tuple(classes.values())
 
 
+def check_classes(classes: Iterable[PathClass]) -> None:
+    """Refuse a class that QuPath would read from the list under another name than the objects have: `CK5:6`."""
+    for item in classes:
+        read = _read_by_qupath(item.name, Path("the list of classes"))
+        if read != item.name:
+            raise ProjectError(f"QuPath takes the class {item.name!r} for {read!r}; name it so, or without the colon")
+
+
+def _read_by_qupath(name: str, where: Path) -> str:
+    """The full name of a class that the list calls so: a colon parts levels, with a space behind it or without."""
+    levels = [level.strip() for level in name.rstrip(":").split(":")]
+    if not all(levels):
+        raise ProjectError(f"{where}: the class {name!r} has a level without a name; QuPath does not open the project")
+    return ": ".join(levels)
+
+
 def write_classes(project: Path, classes: Iterable[PathClass]) -> bool:
     """Write the class list if it differs from what is there; tells whether it did. An empty list removes the file."""
+    classes = tuple(classes)
+    check_classes(classes)
     path = classes_path(project)
     listed = [{"name": c.name, "color": None if c.color is None else argb_of(c.color)} for c in classes]
     for item in listed:

@@ -250,6 +250,16 @@ def test_third_coordinates_stay_in_geometries_only() -> None:
 # ---- refused ----
 
 
+@pytest.mark.parametrize("name", ["A: CK5:6", "A: ", "A:  : B", "A: B\nC", "A: B: \r"])
+def test_a_derived_class_that_qupath_cannot_read_is_refused(name: str) -> None:
+    with pytest.raises(ProjectError, match="cannot be read by QuPath"):
+        write_qpdata(QpData(objects=[annotation(2, path_class=name)]))
+
+
+def test_a_colon_in_a_class_of_one_level_is_written_and_read() -> None:
+    assert [o.path_class for o in written_and_read(annotation(2, path_class="CK5:6"))] == ["CK5:6"]
+
+
 def with_vertex(geometry: BaseGeometry, value: float) -> BaseGeometry:
     """The geometry with this as the y of its second vertex."""
 

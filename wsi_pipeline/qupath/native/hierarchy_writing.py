@@ -267,6 +267,8 @@ class HierarchyWriter:
 
     def _class(self, name: str | None) -> None:
         java = self._java
+        if name and name not in self._classes:
+            check_class(name)
         while name:
             known = self._classes.get(name)
             if known is not None:
@@ -359,6 +361,16 @@ def code_of(values: Sequence[float]) -> str:
     except OverflowError:
         return "d"
     return "f" if doubles.pack(*narrow) == doubles.pack(*values) else "d"
+
+
+def check_class(name: str) -> None:
+    """Refuse a class for which QuPath could not read the whole file, and would show the image as empty."""
+    for level in name.split(SEPARATOR)[1:]:
+        if not level.strip() or any(sign in level for sign in ":\n\r"):
+            raise ProjectError(
+                f"the class {name!r} cannot be read by QuPath: a level below the first must not be empty and must not "
+                "hold a colon or a line break; give it another name"
+            )
 
 
 def same_numbers(a: Mapping[str, float], b: Mapping[str, float]) -> bool:
