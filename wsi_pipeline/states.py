@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 # Keys of an image's metadata in the QuPath project. The Groovy scripts use the same names.
@@ -13,6 +14,8 @@ META_ARM = "wsi_arm"
 META_PRIORITY = "wsi_priority"
 META_FLAGS = "wsi_flags"
 META_SOURCE = "source"
+# How many of the image's review tiles are judged, in the review panel's words: "3 of 12 judged, 1 flagged".
+META_PROGRESS = "wsi_progress"
 
 # A project folder that holds this file is ours: the scripts stay idle everywhere else.
 MARKER = "wsi_pipeline.json"
@@ -20,6 +23,8 @@ EVENTS = "events"
 
 # Class and name prefix of the review tiles, which are detections so that the brush never touches them.
 REVIEW_CLASS = "Review"
+# Measurement of a review tile that a person has judged; a tile that nobody judged has none.
+REVIEW_VERDICT = "Review: verdict"
 
 
 class ImageState(StrEnum):
@@ -35,6 +40,22 @@ class ImageState(StrEnum):
     def is_reviewed(self) -> bool:
         """Whether untouched objects of the image count as accepted (otherwise nobody has seen them)."""
         return self in {ImageState.REVIEWED, ImageState.ADJUDICATED, ImageState.LOCKED}
+
+
+class Verdict(StrEnum):
+    """What a person said of a review tile in the panel."""
+
+    ACCEPTED = "accepted"
+    FLAGGED = "flagged"
+
+
+# The panel's numbers: QuPath's measurements hold nothing else.
+_VERDICTS = {1.0: Verdict.ACCEPTED, 2.0: Verdict.FLAGGED}
+
+
+def verdict_of(measurements: Mapping[str, float]) -> Verdict | None:
+    """The verdict among the measurements of a review tile; None while nobody has judged it (or took it back)."""
+    return _VERDICTS.get(measurements.get(REVIEW_VERDICT, 0.0))
 
 
 class Source(StrEnum):

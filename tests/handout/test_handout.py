@@ -225,7 +225,8 @@ def test_a_replacement_that_was_killed_anywhere_is_completed(run: RunDir, name: 
     handed = plan.slide("s1")
     assert handed is not None
     assert handed.complete
-    assert handed.previous is None
+    assert handed.previous is not None
+    assert (handed.previous.complete, handed.previous.run_id, handed.previous.previous) == (True, "run-1", None)
     # The deletion is still to be found: the old region is in the snapshot, not in the project.
     assert region(200).uuid in {o.uuid for o in snapshot_of(run, plan, handed)}
 

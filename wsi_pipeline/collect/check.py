@@ -18,7 +18,7 @@ from wsi_pipeline.collect.images import find_image, on_the_snapshots_grid
 from wsi_pipeline.collect.matching import STORED_PX, match
 from wsi_pipeline.collect.times import logs_of
 from wsi_pipeline.errors import ProjectError, QuPathFormatError, StoreError
-from wsi_pipeline.handout import HandedOutSlide, Plan, read_plans, snapshot_of, state_of
+from wsi_pipeline.handout import HandedOutSlide, Plan, handout_held, read_plans, snapshot_of, state_of
 from wsi_pipeline.handout.frame import share_on_tissue
 from wsi_pipeline.measures import Session
 from wsi_pipeline.objects import Kind, PathObject
@@ -152,7 +152,7 @@ def _checked(
         findings += _geometries(objects, size if recorded is None else recorded.size)
         if run is not None and plan is not None and slide is not None:
             try:
-                before = snapshot_of(run, plan, slide)
+                before = snapshot_of(run, plan, handout_held(run, plan, slide, objects) or slide)
                 findings += _losses(before, objects, image, slide, sessions, project.path)
                 present = {o.uuid for o in objects}
                 gone = sum(o.uuid not in present for o in before)

@@ -20,7 +20,7 @@ from wsi_pipeline.collect.rows import Correction, Occasion, rows_of
 from wsi_pipeline.collect.tables import class_figures, count_changes
 from wsi_pipeline.collect.trail import changes_of
 from wsi_pipeline.errors import ProjectError, WsiError
-from wsi_pipeline.handout import HandedOutSlide, Plan, planted_in, repaired, snapshot_of, state_of
+from wsi_pipeline.handout import HandedOutSlide, Plan, handout_held, planted_in, repaired, snapshot_of, state_of
 from wsi_pipeline.measures import Session
 from wsi_pipeline.objects import Kind, PathObject
 from wsi_pipeline.qupath import Project, ProjectImage
@@ -79,8 +79,10 @@ def collect_image(
             return Alarm(
                 slide.slide_id, "its image is no longer in the project; add it again from project.qpproj.backup"
             )
-        before, planted = snapshot_of(run, plan, slide), planted_in(run, plan, slide)
         after = on_the_snapshots_grid(image.read_objects())
+        # Restored to a state from before the last handout, an image is compared with what it held then.
+        slide = handout_held(run, plan, slide, after) or slide
+        before, planted = snapshot_of(run, plan, slide), planted_in(run, plan, slide)
     except WsiError as error:
         return Alarm(slide.slide_id, f"cannot be read: {error}")
     state, log = state_of(image), ImageLog.of(sessions, image.entry_id)

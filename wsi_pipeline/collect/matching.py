@@ -25,6 +25,8 @@ SAME_SHAPE_PX = 1.0
 STORED_PX = 0.05
 # An object went into another one when at least this share of its area lies there.
 MOSTLY = 0.5
+# What lies in an object that is gone is what became of it when it holds at least this share of it; else it was drawn.
+NOTABLE = 0.25
 
 
 class Change(StrEnum):
@@ -159,7 +161,7 @@ def _relations(
 
 
 def _parts(overlaps: Sequence[_Overlap]) -> dict[str, list[PathObject]]:
-    """New objects that lie mostly in an object that is gone, by the old one's uuid.
+    """New objects that lie mostly in an object that is gone and together make up a notable share of it, by its uuid.
 
     Where several that are gone lay on each other (predictions of two models), a part belongs to the one it fits best.
     """
@@ -169,10 +171,12 @@ def _parts(overlaps: Sequence[_Overlap]) -> dict[str, list[PathObject]]:
         if found.of_heir >= MOSTLY and (known is None or found.areas.iou > known.areas.iou):
             best[found.heir.uuid] = found
     parts: dict[str, list[PathObject]] = {}
+    shares: dict[str, float] = {}
     for found in overlaps:
         if best.get(found.heir.uuid) is found:
             parts.setdefault(found.item.uuid, []).append(found.heir)
-    return parts
+            shares[found.item.uuid] = shares.get(found.item.uuid, 0.0) + found.of_item
+    return {uuid: own for uuid, own in parts.items() if shares[uuid] >= NOTABLE}
 
 
 def _heads(overlaps: Sequence[_Overlap]) -> dict[str, PathObject]:

@@ -1,6 +1,7 @@
 """Handing out: the plan, the snapshot that corrections are compared with, and the QuPath project."""
 
 from wsi_pipeline.handout.budget import over_budget
+from wsi_pipeline.handout.held import handout_held
 from wsi_pipeline.handout.images import HandoutResult, HandoutSlide, state_of
 from wsi_pipeline.handout.plan import BATCH, HandedOutSlide, Plan, read_plan, read_plans, snapshot_of
 from wsi_pipeline.handout.planted import PlantedObjects, plant, planted_in, repaired
@@ -23,6 +24,7 @@ __all__ = [
     "StudyBatch",
     "extend_study",
     "hand_out",
+    "handout_held",
     "note_handout",
     "over_budget",
     "plant",

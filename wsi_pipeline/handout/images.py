@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from wsi_pipeline.errors import ProjectError
 from wsi_pipeline.files import sha256_bytes
+from wsi_pipeline.handout.held import handout_held
 from wsi_pipeline.handout.plan import HandedOutSlide, Plan, PlantedError, snapshot_of, write_plan, write_snapshot
 from wsi_pipeline.handout.planted import PlantedObjects
 from wsi_pipeline.handout.settled import without_settled
@@ -23,6 +24,7 @@ from wsi_pipeline.qupath import Project, ProjectImage
 from wsi_pipeline.qupath.data_files import DataFiles
 from wsi_pipeline.qupath.frames import plan_replacement, untouched_uuids
 from wsi_pipeline.qupath.history import keep_now
+from wsi_pipeline.qupath.lease import refuse_while_open
 from wsi_pipeline.qupath.protocol import LevelLike
 from wsi_pipeline.rundir import RunDir
 from wsi_pipeline.slides import TissueMask
@@ -113,28 +115,26 @@ class Batch:
         known = self.plan.slide(slide.slide_id)
         if known is None:
             raise ProjectError("is in the project, but not in the plan; restore plan.json from a backup")
-        there = self._settled(known, image)
+        there = handout_held(self.run, self.plan, known, image.read_objects())
         if there is None:
             return self._first(slide, image, known.uri)
+        there = there.model_copy(update={"entry_id": image.entry_id})
         if there.key == slide.key:
-            self.record(there)
+            self._stays(there)
             return False
         return self._renewed(slide, image, there)
 
-    def _settled(self, known: HandedOutSlide, image: ProjectImage) -> HandedOutSlide | None:
-        """What the project really holds, should the last call have been killed; None for nothing yet."""
-        if known.complete:
-            return known
-        before = set() if known.previous is None else self._uuids(known.previous)
-        after, present = self._uuids(known), {o.uuid for o in image.read_objects()}
-        coming, going = after - before, before - after
-        # An image's objects are written in one go: one of those that were to come, and all are there.
-        if coming & present or (not coming and not going & present):
-            return known.model_copy(update={"entry_id": image.entry_id, "complete": True, "previous": None})
-        return known.previous
+    def _stays(self, there: HandedOutSlide) -> None:
+        """Write down that the project holds this handout, be it an older one that was restored."""
+        newest = self._newest(there)
+        self.record(there if newest is None else there.model_copy(update={"previous": newest}))
 
-    def _uuids(self, entry: HandedOutSlide) -> set[str]:
-        return {o.uuid for o in snapshot_of(self.run, self.plan, entry)}
+    def _newest(self, there: HandedOutSlide) -> HandedOutSlide | None:
+        """What was handed out last, where the project holds something older; calls that wrote nothing do not count."""
+        known = self.plan.slide(there.slide_id)
+        while known is not None and not known.complete and known.snapshot != there.snapshot:
+            known = known.previous
+        return None if known is None or known.snapshot == there.snapshot else known
 
     def _first(self, slide: HandoutSlide, image: ProjectImage, uri: str) -> bool:
         entry = self.record(self._entry(slide, uri, slide.objects))
@@ -152,7 +152,7 @@ class Batch:
                 "calibration: hand out into a new `output`"
             )
         if state_of(image).is_reviewed:
-            self.record(there)
+            self._stays(there)
             self.result.warnings.append(f"{slide.slide_id}: is reviewed already, keeps what was handed out before")
             return False
         old, now = snapshot_of(self.run, self.plan, there), image.read_objects()
@@ -162,7 +162,10 @@ class Batch:
         snapshot = [o for o in old if o.uuid not in change.going]
         known = {o.uuid for o in snapshot}
         snapshot += [o for o in change.new if o.uuid not in known]
-        entry = self.record(self._entry(slide, there.uri, snapshot, previous=there))
+        if change.going or change.new:
+            # QuPath would write over it at its next save.
+            refuse_while_open(self.project.path.parent, ours=True)
+        entry = self.record(self._entry(slide, there.uri, snapshot, previous=self._newest(there) or there))
         if change.going or change.new:
             # Whoever wrote it: what a new model replaces can be brought back.
             keep_now(DataFiles(self.project.path.parent), image.entry_id, image.name)
@@ -184,7 +187,7 @@ class Batch:
         coming = without_settled(
             [o for o in slide.objects if o.uuid not in present],
             work=[o for o in now if o.uuid not in alone],
-            deleted=[o for o in old if o.uuid not in present],
+            decided=[o for o in old if o.uuid not in alone],
         )
         left_out = len(given.keys() - present) - len(coming)
         if left_out:
@@ -194,7 +197,7 @@ class Batch:
         return [o for o in slide.objects if o.uuid in present] + coming
 
     def _complete(self, entry: HandedOutSlide, image: ProjectImage) -> None:
-        done = {"entry_id": image.entry_id, "complete": True, "previous": None}
+        done = {"entry_id": image.entry_id, "complete": True}
         self.record(entry.model_copy(update=done))
 
     def _entry(

@@ -40,8 +40,9 @@ class PlantedError(BaseModel):
 class HandedOutSlide(BaseModel):
     """One image of the batch. `snapshot` counts from the plan's folder, `sha256` is of that file.
 
-    `key` names what was handed out (recipe, mpp, objects). `complete` is false while the project is being written, and
-    `previous` then is what the project still holds: a call that was killed is taken up from there.
+    `key` names what was handed out (recipe, mpp, objects). `complete` is false while the project is being written: a
+    call that was killed is taken up from there. `previous` is the handout before this one, which an image holds again
+    when an older state of it was restored.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -16,6 +16,7 @@ from wsi_pipeline.objects import META_RUN, PathObject, Roi
 from wsi_pipeline.qupath.affine import keeps_axes
 from wsi_pipeline.qupath.protocol import IDENTITY, Affine
 from wsi_pipeline.qupath.shapes import same_region, vertices_near
+from wsi_pipeline.states import verdict_of
 
 # Deepest nesting that survives QuPath's own reading and saving on a Java thread with the default stack.
 MAX_DEPTH = 100
@@ -159,6 +160,7 @@ def _untouched(now: PathObject, then: PathObject) -> bool:
     return (
         same_words
         and not cleared
+        and verdict_of(now.measurements) == verdict_of(then.measurements)
         and dict(now.metadata) == dict(then.metadata)
         and _same_outline(now.geometry, then.geometry)
         and _same_outline(now.nucleus, then.nucleus)
