@@ -136,7 +136,7 @@ class Inference(Section):
     """
 
     mpp: Mpp | None = None
-    maps: Annotated[str, Field(pattern=r"^[a-z0-9+.-]+://.+")] | None = None
+    maps: str | None = None
     block: Annotated[int, Field(ge=256, le=16_384, multiple_of=128)] = 2048
     window: Annotated[int, Field(ge=128, le=4096, multiple_of=128)] = 1024
     scheduler: str | None = None
@@ -144,6 +144,16 @@ class Inference(Section):
     workers: Annotated[int, Field(ge=1, le=256)] | None = None
     retries: Annotated[int, Field(ge=0, le=10)] = 2
     uncertainty: Uncertainty = Uncertainty()
+
+    @field_validator("maps")
+    @classmethod
+    def _is_elsewhere(cls, value: str | None) -> str | None:
+        # Files are replaced at once only where the program itself sees to it, which it does in `output`.
+        if value is not None and (not re.match(r"[a-z0-9+.-]+://.", value) or value.startswith(("file:", "local:"))):
+            raise ValueError(
+                f"{value} is no place on an object store (s3://bucket/folder); on a disk maps lie in `output`"
+            )
+        return value
 
 
 class Regions(Section):

@@ -92,11 +92,12 @@ def predict_here(
     runtime: str = "torch",
     device: str = "cpu",
     passes: Passes | None = None,
+    threads: int = 1,
 ) -> SlideResult:
     """What the engine does, in this thread and without a cluster: runs of the given lengths, over and over."""
     card = load_card(model)
     cell = card.cell
-    spec = ModelSpec(model, device, "numpy" if model.startswith("baseline:") else runtime, "fp32", 1)
+    spec = ModelSpec(model, device, "numpy" if model.startswith("baseline:") else runtime, "fp32", threads)
     session = uuid.uuid4().hex
     work = SlideWork.start(job, card, block=-(-block // cell) * cell, retries=0, passes=passes)
     lengths = cycled(runs)

@@ -95,8 +95,9 @@ def test_an_output_that_is_a_url_is_refused_and_told_what_can_lie_elsewhere(tmp_
     raw = {"output": "s3://bucket/run", "cohort": {"slides": []}, "model": {"path": "m"}}
     with pytest.raises(ConfigError, match=r"output: s3://bucket/run is no folder .*`inference.maps`"):
         parse_config(raw, base=tmp_path)
-    with pytest.raises(ConfigError, match=r"inference.maps"):
-        parse_config({**raw, "output": "o", "inference": {"maps": "/a/folder"}}, base=tmp_path)
+    for place in ("/a/folder", "file:///a/folder", "s3://"):
+        with pytest.raises(ConfigError, match=r"inference.maps: .* on a disk maps lie in `output`"):
+            parse_config({**raw, "output": "o", "inference": {"maps": place}}, base=tmp_path)
 
 
 # ---- one run at a time

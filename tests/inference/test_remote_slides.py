@@ -1,0 +1,72 @@
+"""A slide that lies elsewhere: the same map, its bytes asked for before they are read, hardly a tile fetched twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+import tifffile
+
+from tests.inference.make import BASELINE, make_job, make_slide, predict_here, speckled, tree
+from tests.slides.served import Served, serving
+from wsi_pipeline.cohort import SlideRef
+from wsi_pipeline.inference.work import BLOCKS_AHEAD
+from wsi_pipeline.slides import Slide, open_slide
+from wsi_pipeline.tiling import Bounds
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> SlideRef:
+    return make_slide(tmp_path_factory.mktemp("slide") / "slide.tif", 2200, 1500)
+
+
+@pytest.fixture
+def served(here: SlideRef) -> Iterator[Served]:
+    with serving(Path(here.uri).parent) as server:
+        yield server
+        fsspec.get_filesystem_class("http").clear_instance_cache()
+
+
+def test_the_map_is_the_same_and_each_tile_is_fetched_about_once(
+    here: SlideRef, served: Served, tmp_path: Path
+) -> None:
+    with open_slide(here) as slide:
+        tissue = speckled(slide, 3, share=0.05)
+    there = SlideRef(here.slide_id, f"{served.url}/slide.tif", here.name)
+    jobs = {name: make_job(ref, tmp_path / name, tissue=tissue) for name, ref in (("here", here), ("there", there))}
+    served.sent = 0
+    for job in jobs.values():
+        assert predict_here(job, BASELINE, block=512, window=384, runs=(4,)).complete
+    assert tree(tmp_path / "here") == tree(tmp_path / "there")
+    with tifffile.TiffFile(here.uri) as tiff:
+        level = sum(tiff.pages.first.databytecounts)
+    # Fewer than all, since there is not tissue everywhere; header included.
+    assert served.sent < 1.1 * level + 2 * 64 * 1024
+
+
+def test_blocks_are_asked_for_before_they_are_read(
+    here: SlideRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[str, Bounds]] = []
+
+    def noted(name: str, function: Any) -> Any:
+        def call(slide: Slide, bounds: Bounds, downsample: float) -> Any:
+            calls.append((name, bounds))
+            return function(slide, bounds, downsample)
+
+        return call
+
+    for name in ("prefetch", "read"):
+        monkeypatch.setattr(Slide, name, noted(name, getattr(Slide, name)))
+    job = make_job(here, tmp_path / "p")
+    result = predict_here(job, BASELINE, block=512, window=384, runs=(15,))
+    assert result.complete
+    reads = [bounds for name, bounds in calls if name == "read"]
+    assert len(reads) == result.done == 15
+    assert [bounds for name, bounds in calls if name == "prefetch"] == reads
+    for number, bounds in enumerate(reads):
+        before = [b for name, b in calls[: calls.index(("read", bounds))] if name == "prefetch"]
+        assert len(before) == min(len(reads), number + 1 + BLOCKS_AHEAD)
