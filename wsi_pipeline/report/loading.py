@@ -19,7 +19,7 @@ from wsi_pipeline.objects import RGB
 from wsi_pipeline.report.facts import GREY, UNCLASSIFIED, Review, Run, Slide, Summary, model_classes
 from wsi_pipeline.report.numbers import known
 from wsi_pipeline.report.reading import SCHEMAS, Reader, mapping, text, texts
-from wsi_pipeline.report.workdays import handed_out_days, workdays
+from wsi_pipeline.report.workdays import batch_days, handed_out_days, workdays
 from wsi_pipeline.rundir import RunDir
 
 # Okabe and Ito's colours, for classes whose model names none: told apart by colour-blind readers too.
@@ -74,6 +74,8 @@ def load_run(run: RunDir, privacy: Privacy | None = None) -> Run:
         raters=_raters(corrections, plans),
         dates=days.span,
         last_touched=days.last_touched,
+        touched_readings=days.readings,
+        batch_days=batch_days(run, plans),
         purpose=privacy.purpose,
         show_raters=privacy.raters_in_report,
         notes=_notes(run.notes),
