@@ -434,6 +434,15 @@ def test_in_a_study_data_quality_counts_readings_and_names_nobody(facts: Run) ->
     assert "batch-assisted" in untimed.what
 
 
+def test_a_class_that_only_some_readings_have_is_in_the_sums_and_has_a_colour(folder: Path) -> None:
+    run = build_run(folder, replace(STUDY, slides=3))
+    metrics = read_json(run.metrics)
+    metrics["totals"]["classes"]["Unclassified"] = metrics["totals"]["classes"]["Tumor"]
+    write_json(run.metrics, metrics)
+    assert load_run(run).colors["Unclassified"] == (120, 120, 120)
+    assert "Unclassified" in read_page(write_report(run)).text
+
+
 def test_trackers_get_quality_and_planted_errors(facts: Run) -> None:
     found = figures_of(facts)
     assert found["quality.harm_rate"] == pytest.approx(12 / 340)
