@@ -398,6 +398,9 @@ def test_in_a_study_readings_are_what_is_left(facts: Run) -> None:
     time = next(f for f in screen(shown).effort if f.label == "Reviewing time")
     assert "median 1.0\u202fmin a slide, n\u202f=\u202f1" in time.note
     parts = {part.label: part.count for part in screen(shown).progress}
+    assert {part.label: part.count for part in screen(shown).fate} == {"kept as predicted": 6, "outline edited": 2}
+    assert shown.reviewed_words == "2 reviewed, assisted readings of 1 slide"
+    assert facts.reviewed_words == "15 reviewed slides"
     # Slides of the run without any reading keep their own state.
     assert parts["reviewed"] - 8 + parts["in progress"] - 2 + parts["to do"] - 2 == 24
 

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from wsi_pipeline.objects import RGB
-from wsi_pipeline.report.numbers import known
+from wsi_pipeline.report.numbers import counted, known
 from wsi_pipeline.report.reading import mapping, text, texts
 from wsi_pipeline.states import ImageState, Source
 
@@ -256,6 +256,15 @@ class Run:
     @property
     def reviewed(self) -> tuple[Slide, ...]:
         return tuple(s for s in self.slides if s.reviewed is not None)
+
+    @property
+    def reviewed_words(self) -> str:
+        """What sums are over: `12 reviewed slides`, in a study the readings of the assisted arm."""
+        if not self.is_study:
+            return counted(len(self.reviewed), "reviewed slide")
+        readings = [r for r in self.readings if r.review.reviewed and r.assisted]
+        slides = len({reading.slide_id for reading in readings})
+        return f"{counted(len(readings), 'reviewed, assisted reading')} of {counted(slides, 'slide')}"
 
     @property
     def simulated(self) -> tuple[str, ...]:

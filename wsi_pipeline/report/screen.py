@@ -265,9 +265,12 @@ def change_look(kind: str) -> str:
 
 
 def review_counts(run: Run) -> dict[str, int]:
-    """Objects by kind of change over the reviewed slides, in the order of the page."""
-    per_slide = [s.reviewed.counts for s in run.slides if s.reviewed is not None]
-    counts = {kind: sum(c.get(kind, 0) for c in per_slide) for kind in CHANGES}
+    """Objects by kind of change over the reviewed slides (in a study readings of the assisted arm), in page order."""
+    if run.is_study:
+        reviews = [r.review for r in run.readings if r.review.reviewed and r.assisted]
+    else:
+        reviews = [s.reviewed for s in run.reviewed if s.reviewed is not None]
+    counts = {kind: sum(review.counts.get(kind, 0) for review in reviews) for kind in CHANGES}
     return {kind: count for kind, count in counts.items() if count}
 
 
