@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,10 +13,15 @@ import pytest
 from tests.handout.made import brushed, files_below, objects_of, save
 from tests.privacy.conftest import RATER, START, collected, write_log
 from wsi_pipeline import audit
+from wsi_pipeline.cli.app import run as command
 from wsi_pipeline.config import Review
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.files import read_json
 from wsi_pipeline.privacy import expire_events, forget_rater, forget_slide
+from wsi_pipeline.qupath.data_files import DataFiles
+from wsi_pipeline.qupath.history import keep_now
+from wsi_pipeline.qupath.native_project import NativeProject
+from wsi_pipeline.qupath.removal import remove_images
 from wsi_pipeline.rundir import RunDir
 
 REVIEW = Review()
@@ -64,7 +71,7 @@ def test_collecting_after_a_rater_was_forgotten_gives_the_same_figures(run: RunD
     collected(run)
     after = read_json(run.metrics)
     # What told of the logs that are gone went with them; the times stay.
-    of_logs = {"logs", "anomalies"}
+    of_logs = {"logs", "anomalies", "regions"}
     assert {k: v for k, v in after["time"].items() if k not in of_logs} == {
         k: v for k, v in before["time"].items() if k not in of_logs
     }
@@ -105,7 +112,7 @@ def test_a_forgotten_slide_is_gone_from_the_tables_and_its_image_is_named_as_lef
     assert set(pq.read_table(run.corrections)["slide_id"].to_pylist()) == {"s2"}
     assert not list(run.handout.glob("*/snapshot/s1.*"))
     assert list(run.handout.glob("*/snapshot/s2.*"))
-    assert any("image 1; remove it" in line for line in result.left)
+    assert any("image 1; remove it with `--images`" in line for line in result.left)
     collected(run)
     assert read_json(run.metrics)["totals"]["slides"] == 1
 
@@ -177,3 +184,89 @@ def test_a_damaged_log_does_not_stop_forgetting_and_is_told_of(run: RunDir) -> N
     result = forget_rater(run, RATER, REVIEW)
     assert log.read_bytes() == before
     assert any("no line says that this was done" in text for text in result.left)
+
+
+def files_of(root: Path) -> dict[str, bytes]:
+    return {p.relative_to(root).as_posix(): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
+
+
+def with_copies(run: RunDir) -> Path:
+    """Both images have been saved by somebody, with a snapshot each; returns the project's folder."""
+    root = run.project.parent
+    for entry_id in (1, 2):
+        keep_now(DataFiles(root), entry_id, f"s{entry_id}.tif")
+        snapshot = root / "snapshots" / str(entry_id) / "1.geojson"
+        snapshot.parent.mkdir(parents=True)
+        snapshot.write_text("{}")
+    return root
+
+
+def test_with_images_the_slide_leaves_the_project_and_the_other_image_keeps_every_byte(run: RunDir) -> None:
+    collected(run)
+    root = with_copies(run)
+    before = files_of(root)
+    result = forget_slide(run, "s1", images=True)
+    after = files_of(root)
+    gone = {name for name in before if name not in after}
+    assert gone == {name for name in before if name.startswith(("data/1/", "snapshots/1/", "history/1-"))}
+    assert any(name.startswith("history/1-") for name in gone)
+    assert {n for n in after if after[n] != before.get(n)} <= {
+        "project.qpproj", "project.qpproj.backup", "history/first.json", "history/written.json",
+    }  # fmt: skip
+    project = NativeProject.open(run.project)
+    assert [image.entry_id for image in project.images()] == [2]
+    assert len(project.image(2).read_objects()) > 0
+    assert b"s1.tif" not in after["project.qpproj"] + after["project.qpproj.backup"]
+    assert not any("image 1" in line for line in result.left)
+    assert any(line.startswith("remove image 1 from project/project.qpproj") for line in result.done)
+    collected(run)
+    assert read_json(run.metrics)["totals"]["slides"] == 1
+
+
+def test_the_id_of_a_removed_image_is_never_given_again(run: RunDir) -> None:
+    forget_slide(run, "s2", images=True)
+    assert json.loads(run.project.read_bytes())["lastID"] == 2
+    assert [i.entry_id for i in NativeProject.open(run.project).images()] == [1]
+    forget_slide(run, "s1", images=True)
+    assert json.loads(run.project.read_bytes())["lastID"] == 2
+    assert NativeProject.open(run.project).images() == ()
+
+
+def test_an_image_of_a_project_that_is_open_is_listed_as_left_and_nothing_of_it_is_touched(run: RunDir) -> None:
+    collected(run)
+    root = with_copies(run)
+    log = write_log(run, "a", start=int(time.time() * 1000))
+    log.write_text(log.read_text().replace('"close"', '"edit"'))
+    before = files_of(root)
+    result = forget_slide(run, "s1", images=True)
+    assert files_of(root) == before
+    assert any("QuPath seems to have it open" in line for line in result.left)
+    assert not run.slide("s1").root.exists()
+
+
+def test_a_dry_run_with_images_changes_nothing_and_says_what_would_go(run: RunDir) -> None:
+    root = with_copies(run)
+    before = files_of(run.root)
+    result = forget_slide(run, "s1", images=True, dry_run=True)
+    assert files_of(run.root) == before
+    gone = remove_images(root, {1}, dry_run=True)
+    assert {path.name for path in gone} >= {"project.qpproj", "1"}
+    assert any(f"{len(gone)} files and folders" in line for line in result.done)
+
+
+def test_figures_of_single_readings_of_the_slide_go_from_metrics(run: RunDir) -> None:
+    write_log(run, "a")
+    collected(run)
+    before = read_json(run.metrics)
+    assert {image["slide_id"] for image in before["images"]} == {"s1", "s2"}
+    forget_slide(run, "s1")
+    after = read_json(run.metrics)
+    assert {image["slide_id"] for image in after["images"]} == {"s2"}
+    assert {row["slide_id"] for row in after["time"]["logs"]} == {"s2"}
+
+
+def test_images_go_with_a_slide_and_not_with_a_rater(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("cohort: {slides: '*.tif'}\noutput: run\n")
+    assert command(["privacy", "forget", str(config), "--rater", "x", "--images"]) == 1
+    assert "goes with --slide" in capsys.readouterr().err

@@ -51,7 +51,7 @@ def press(page: Browser, selector: str) -> None:
 def test_it_opens_without_a_complaint_and_without_a_request(page: Browser, study: RunDir) -> None:
     assert page.complaints() == []
     assert page.requests() == [study.report.as_uri()]
-    assert page.run("document.querySelectorAll('main > section').length") == 11
+    assert page.run("document.querySelectorAll('main > section').length") == 12
 
 
 def test_its_own_policy_stops_whatever_would_be_loaded_or_run(page: Browser, study: RunDir) -> None:

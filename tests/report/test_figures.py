@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ from wsi_pipeline.report.figure_tables import figure_tables
 from wsi_pipeline.report.ledger import ledger_table
 from wsi_pipeline.report.loading import load_run
 from wsi_pipeline.report.minutes import modelled, region_minutes
-from wsi_pipeline.report.pace import left_figure
+from wsi_pipeline.report.pace import backlog, left_figure, trend, weeks
+from wsi_pipeline.report.quality import concerns
 from wsi_pipeline.report.savings import saving_of
 from wsi_pipeline.report.screen import screen
 from wsi_pipeline.report.splits import splits
@@ -273,7 +275,10 @@ def test_conflicts_of_class_come_first_under_pseudonyms(facts: Run) -> None:
     assert [(c.differs, c.iou) for c in found.shown] == [
         ("class", "1.00"), ("whether it is there", "0.00"), ("outline", "0.50"), ("outline", "0.99"),
     ]  # fmt: skip
-    assert all("Rater" in c.sides and "okafor" not in c.sides for c in found.shown)
+    assert {c.sides for c in found.shown} == {"one edited (Tumor); another accepted (Tumor)"}
+    asked = conflicts(replace(facts, show_raters=True))
+    assert asked is not None
+    assert all(c.sides.count("Rater ") == 2 and "okafor" not in c.sides for c in asked.shown)
     assert conflicts(with_part(facts, "conflicts", [])) is None
 
 
@@ -316,7 +321,7 @@ def test_the_page_shows_all_of_it_with_its_tables(folder_of_study: RunDir) -> No
     page = read_page(path)
     assert not page.unclosed
     for words in (
-        "150 slides (94 slides to never)", "Refused. Position and slide are aliased.", "exploratory", "5 (62\u202f%)",
+        "150 slides (94 slides to never)", "Refused. Position and slide are aliased.", "exploratory", "5 (62 %)",
         "Quality beside time", "What raters changed differently", "Where the minutes go", "Per mm² of tissue reviewed",
     ):  # fmt: skip
         assert words in page.text, words
@@ -357,26 +362,88 @@ def test_flags_against_a_blind_reader_are_told_apart_from_those_against_correcti
     assert blind_flag_table(with_part(facts, "second_read", {"status": "not measured"})) is None
 
 
-def test_in_a_study_readings_are_what_is_left(facts: Run) -> None:
+def a_study(facts: Run) -> Run:
+    """Three slides, two raters, both arms: the manual readings in week one, one assisted slide in week two."""
     images = [
         {
-            "slide_id": f"s{i}",
+            "slide_id": f"case-{i}",
             "rater": rater,
             "arm": arm,
+            "batch": f"batch-{arm}",
             "reviewed": arm == "manual" or i == 0,
-            "active_s": 60.0 * (1 + i),
+            "state": "reviewed" if arm == "manual" or i == 0 else "in_progress" if i == 1 else "todo",
+            "active_s": 60.0 * (1 + i) if rater == "a" or arm == "manual" else None,
+            "counts": {"untouched": 3, "edited": 1} if arm == "assisted" else {"added": 4},
         }
         for i in range(3)
         for rater in ("a", "b")
         for arm in ("manual", "assisted")
     ]
-    shown = with_part(facts, "images", images)
+    touched = {
+        (str(i["slide_id"]), str(i["batch"]), str(i["rater"])): date(2026, 5, 13 if i["arm"] == "manual" else 20)
+        for i in images
+    }
+    days = {(f"batch-{arm}", rater): date(2026, 6, 1) for arm in ("manual", "assisted") for rater in ("a", "b")}
+    return replace(with_part(facts, "images", images), touched_readings=touched, batch_days=days)
+
+
+def test_in_a_study_readings_are_what_is_left(facts: Run) -> None:
+    shown = a_study(facts)
+    assert shown.is_study
+    assert not facts.is_study
     figure = left_figure(shown)
     assert figure is not None
     assert (figure.label, figure.value) == ("Readings", "8 done, 4 left")
-    assert figure.note == "24 slides, 2 raters, 2 arms"
+    assert figure.note.startswith("24 slides, 2 raters, 2 arms; done about")
     time = next(f for f in screen(shown).effort if f.label == "Reviewing time")
-    assert "median 1.0\u202fmin a slide, n\u202f=\u202f2" in time.note
+    assert "median 1.0\u202fmin a slide, n\u202f=\u202f1" in time.note
+    parts = {part.label: part.count for part in screen(shown).progress}
+    assert {part.label: part.count for part in screen(shown).fate} == {"kept as predicted": 6, "outline edited": 2}
+    assert shown.reviewed_words == "2 reviewed, assisted readings of 1 slide"
+    assert facts.reviewed_words == "15 reviewed slides"
+    # Slides of the run without any reading keep their own state.
+    assert parts["reviewed"] - 8 + parts["in progress"] - 2 + parts["to do"] - 2 == 24
+
+
+def test_in_a_study_the_weeks_hold_readings_and_what_was_kept_is_of_the_assisted_arm(facts: Run) -> None:
+    first, second = weeks(a_study(facts))
+    assert (first.monday, first.slides, first.minutes, first.untouched) == (date(2026, 5, 11), 6, None, None)
+    assert (second.monday, second.slides, second.minutes, second.untouched) == (date(2026, 5, 18), 2, 1.0, 0.75)
+    chart = trend(a_study(facts))
+    assert chart is not None
+    assert chart.n == "8 readings"
+    assert "assisted arm" in chart.definition
+
+
+def test_in_a_study_readings_wait_from_the_day_of_their_own_batch(facts: Run) -> None:
+    found = backlog(a_study(facts))
+    assert found is not None
+    assert (found.what, found.total) == ("reading", 4)
+    assert {state: sum(counts) for state, counts in found.rows} == {"to do": 2, "in progress": 2}
+    last = date.fromisoformat(facts.dates[-1])
+    assert found.oldest is not None
+    assert found.oldest[1] == (last - date(2026, 6, 1)).days
+
+
+def test_in_a_study_data_quality_counts_readings_and_names_nobody(facts: Run) -> None:
+    found = {concern.title: concern.issues for concern in concerns(a_study(facts))}
+    waiting = [(issue.where, issue.what) for issue in found["Handed out, not reviewed"]]
+    assert waiting == [
+        ("batch-assisted", "2 readings of the assisted arm in progress"),
+        ("batch-assisted", "2 readings of the assisted arm to do"),
+    ]
+    (untimed,) = found["Reviewed without a log of time"]
+    assert untimed.where == "case-0"
+    assert "batch-assisted" in untimed.what
+
+
+def test_a_class_that_only_some_readings_have_is_in_the_sums_and_has_a_colour(folder: Path) -> None:
+    run = build_run(folder, replace(STUDY, slides=3))
+    metrics = read_json(run.metrics)
+    metrics["totals"]["classes"]["Unclassified"] = metrics["totals"]["classes"]["Tumor"]
+    write_json(run.metrics, metrics)
+    assert load_run(run).colors["Unclassified"] == (120, 120, 120)
+    assert "Unclassified" in read_page(write_report(run)).text
 
 
 def test_trackers_get_quality_and_planted_errors(facts: Run) -> None:

@@ -59,6 +59,10 @@ def forget(
     config: ConfigFile,
     rater: Annotated[str | None, typer.Option("--rater", metavar="NAME", help="Forget this rater.")] = None,
     slide: Annotated[str | None, typer.Option("--slide", metavar="ID", help="Forget this slide.")] = None,
+    images: Annotated[
+        bool,
+        typer.Option("--images", help="With --slide: its images in the QuPath projects too, and all drawn in them."),
+    ] = False,
     dry_run: DryRun = False,
 ) -> int:
     """Remove what names a rater or a slide, or give it a random name. The exit code is 2 when something is left."""
@@ -67,6 +71,8 @@ def forget(
 
     if (rater is None) == (slide is None):
         raise ConfigError("privacy forget needs either --rater or --slide")
+    if images and slide is None:
+        raise ConfigError("--images goes with --slide: a rater's images stay, under another name")
     settings = load_config(config)
     run = RunDir(settings.output)
     with exclusive(run.lock):
@@ -74,7 +80,7 @@ def forget(
             result = forget_rater(run, rater, settings.review, dry_run=dry_run)
         else:
             keys = settings.keys if settings.privacy.strict else None
-            result = forget_slide(run, str(slide), keys=keys, dry_run=dry_run)
+            result = forget_slide(run, str(slide), keys=keys, images=images, dry_run=dry_run)
     for line in result.done:
         say(f"{'would ' if dry_run else ''}{line}")
     for line in result.left:

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from wsi_pipeline import audit
 from wsi_pipeline.config import Review
-from wsi_pipeline.errors import ConfigError, StoreError
+from wsi_pipeline.errors import ConfigError, StoreError, WsiError
 from wsi_pipeline.files import atomic, read_json, write_bytes, write_json
 from wsi_pipeline.handout import read_plans
 from wsi_pipeline.inference.access import remove_store, store_exists
@@ -27,6 +27,7 @@ from wsi_pipeline.keys import KeyTable
 from wsi_pipeline.privacy.logs import going, let_go
 from wsi_pipeline.privacy.patterns import KINDS, Known
 from wsi_pipeline.privacy.scan import scan
+from wsi_pipeline.qupath.removal import remove_images
 from wsi_pipeline.rundir import RunDir
 from wsi_pipeline.states import MARKER, META_RATER
 
@@ -79,8 +80,15 @@ def forget_rater(run: RunDir, rater: str, review: Review, *, dry_run: bool = Fal
     return result
 
 
-def forget_slide(run: RunDir, slide_id: str, *, keys: Path | None = None, dry_run: bool = False) -> Forgotten:
-    """Delete what the run holds about a slide outside of QuPath projects; images in projects are listed as left.
+def forget_slide(
+    run: RunDir, slide_id: str, *, keys: Path | None = None, images: bool = False, dry_run: bool = False
+) -> Forgotten:
+    """Delete what the run holds about a slide.
+
+    Parameters
+    ----------
+    images
+        Whether its images in QuPath projects go too, with all that was drawn in them; else they are listed as left.
 
     Raises
     ------
@@ -105,12 +113,14 @@ def forget_slide(run: RunDir, slide_id: str, *, keys: Path | None = None, dry_ru
             remove_store(place)
     for plan in read_plans(run):
         image = plan.slide(slide_id)
-        if image is not None:
-            result.left.append(f"{plan.project}: image {image.entry_id}; remove it and its data in QuPath")
+        if image is not None and images and image.entry_id is not None:
+            _remove_image(run, plan.project, image.entry_id, result)
+        elif image is not None:
+            result.left.append(f"{plan.project}: image {image.entry_id}; remove it with `--images`, or in QuPath")
     for path in sorted(run.review.rglob("*.parquet")):
         _change_table(run, path, result, lambda table: _without(table, slide_id), "delete rows of the slide in {}")
     for path in (run.run_json, run.metrics, run.review / "kept" / "days.json"):
-        _change_json(run, path, result, lambda value: _without_key(value, slide_id))
+        _change_json(run, path, result, lambda value: _without_entries(_without_key(value, slide_id), slide_id))
     for path in sorted(run.handout.glob("*/plan.json")):
         _change_json(run, path, result, lambda value: _without_slide(value, slide_id))
     table = None if keys is None else KeyTable.load(keys)
@@ -122,6 +132,16 @@ def forget_slide(run: RunDir, slide_id: str, *, keys: Path | None = None, dry_ru
     result.left.append("review/metrics.json: totals still count it; run `wsi-pipeline collect`, then `report`")
     _finish(run, result, slide_id, "slide")
     return result
+
+
+def _remove_image(run: RunDir, project: str, entry_id: int, result: Forgotten) -> None:
+    """An image that cannot go now, as QuPath has the project open, is listed; the rest is forgotten all the same."""
+    try:
+        gone = remove_images(run.root / project, {entry_id}, dry_run=result.dry_run)
+    except WsiError as error:
+        result.left.append(f"{project}: image {entry_id} is still there: {error}")
+    else:
+        result.done.append(f"remove image {entry_id} from {project}, with {len(gone)} files and folders of it")
 
 
 def _snapshots(run: RunDir, slide_id: str) -> list[Path]:
@@ -194,6 +214,16 @@ def _without_key(value: dict[str, Any], slide_id: str) -> dict[str, Any]:
     for key in ("slides", "days"):
         if isinstance(value.get(key), dict):
             value[key].pop(slide_id, None)
+    return value
+
+
+def _without_entries(value: Any, slide_id: str) -> Any:
+    """Without entries of lists that are of the slide: readings, conflicts, visits, modelled times."""
+    if isinstance(value, dict):
+        return {key: _without_entries(item, slide_id) for key, item in value.items()}
+    if isinstance(value, list):
+        kept = (item for item in value if not (isinstance(item, dict) and item.get("slide_id") == slide_id))
+        return [_without_entries(item, slide_id) for item in kept]
     return value
 
 

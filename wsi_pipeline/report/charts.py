@@ -56,6 +56,7 @@ _STYLE: Any = {
     "xtick.color": _INKS["line"],
     "xtick.labelcolor": _INKS["muted"],
     "xtick.major.size": 0.0,
+    "xtick.major.pad": 7.0,
     "ytick.major.size": 0.0,
     "ytick.labelcolor": _INKS["ink"],
     "figure.facecolor": "none",

@@ -103,7 +103,7 @@ def planted(run: Run) -> Planted:
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """One object that raters changed differently; raters under pseudonyms."""
+    """One object that raters changed differently; under pseudonyms where raters are shown at all."""
 
     slide_id: str
     differs: str
@@ -131,7 +131,7 @@ def conflicts(run: Run) -> Conflicts | None:
         return None
     waiting = [item for item in found if item.get("adjudicated") is not True]
     of_kind, open_kind = (Counter(text(i.get("differs")) or "" for i in group) for group in (found, waiting))
-    pseudonyms = run.pseudonyms
+    pseudonyms = run.pseudonyms if run.show_raters else {}
     return Conflicts(
         table=tuple((words, of_kind[kind], open_kind[kind]) for kind, words in DIFFERS.items() if of_kind[kind]),
         total=len(found),
@@ -149,10 +149,10 @@ def _urgency(raw: Mapping[str, Any]) -> tuple[int, float]:
 
 
 def _conflict(raw: Mapping[str, Any], pseudonyms: Mapping[str, str]) -> Conflict:
-    sides = []
+    sides: list[str] = []
     raters = raw.get("raters")
     for side in map(mapping, raters if isinstance(raters, list) else ()):
-        name = pseudonyms.get(text(side.get("rater")) or "", "a rater")
+        name = pseudonyms.get(text(side.get("rater")) or "", "one" if not sides else "another")
         what = text(side.get("change")) or "changed"
         after = text(side.get("class_after"))
         sides.append(f"{name} {what}" + (f" ({after})" if after else ""))

@@ -38,7 +38,7 @@ def _by_kind(run: Run) -> Chart | None:
     return Chart(
         title=title,
         svg=svg,
-        n=f"{fmt.counted(sum(counts.values()), 'object')} on {fmt.counted(len(run.reviewed), 'reviewed slide')}",
+        n=f"{fmt.counted(sum(counts.values()), 'object')} on {run.reviewed_words}",
         definition="Each annotation that was handed out or drawn, matched with its correction by id, then by overlap.",
         source=run.source,
         links=("corrections.parquet", "slides.parquet", "metrics.json"),

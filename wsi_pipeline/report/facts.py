@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from wsi_pipeline.objects import RGB
-from wsi_pipeline.report.numbers import known
+from wsi_pipeline.report.numbers import counted, known
 from wsi_pipeline.report.reading import mapping, text, texts
 from wsi_pipeline.states import ImageState, Source
 
@@ -202,11 +202,32 @@ class Slide:
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """One image of one rater in one batch; `monday` is that of the week of the rater's last own action in it."""
+
+    slide_id: str
+    review: Review
+    monday: date | None
+    handed_out: date | None
+
+    @property
+    def status(self) -> Status:
+        if self.review.reviewed:
+            return Status.REVIEWED
+        return Status.IN_PROGRESS if self.review.state == ImageState.IN_PROGRESS else Status.TODO
+
+    @property
+    def assisted(self) -> bool:
+        return self.review.arm != "manual"
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """A whole run directory.
 
     `raters` are their real names, which never reach the page: see `pseudonyms`. `last_touched` is the day of the last
-    own action of the rater on each slide, by the event logs.
+    own action of the rater on each slide, by the event logs; `touched_readings` is the same by slide, batch and rater.
+    `batch_days` says when a batch was handed out, by its name and rater.
     """
 
     name: str
@@ -222,6 +243,8 @@ class Run:
     raters: tuple[str, ...]
     dates: tuple[str, ...]
     last_touched: Mapping[str, date]
+    touched_readings: Mapping[tuple[str, str, str], date]
+    batch_days: Mapping[tuple[str, str], date]
     purpose: str
     show_raters: bool
     notes: tuple[str, ...]
@@ -233,6 +256,15 @@ class Run:
     @property
     def reviewed(self) -> tuple[Slide, ...]:
         return tuple(s for s in self.slides if s.reviewed is not None)
+
+    @property
+    def reviewed_words(self) -> str:
+        """What sums are over: `12 reviewed slides`, in a study the readings of the assisted arm."""
+        if not self.is_study:
+            return counted(len(self.reviewed), "reviewed slide")
+        readings = [r for r in self.readings if r.review.reviewed and r.assisted]
+        slides = len({reading.slide_id for reading in readings})
+        return f"{counted(len(readings), 'reviewed, assisted reading')} of {counted(slides, 'slide')}"
 
     @property
     def simulated(self) -> tuple[str, ...]:
@@ -272,10 +304,25 @@ class Run:
         return mapping(self.metrics.get("saving"))
 
     @property
-    def readings(self) -> tuple[Mapping[str, Any], ...]:
-        """What metrics.json says of each image that was handed out; in a study a slide has several."""
+    def readings(self) -> tuple[Reading, ...]:
+        """Every image that was handed out and collected, in all arms; in a study a slide has several."""
         images = self.metrics.get("images")
-        return tuple(mapping(image) for image in images) if isinstance(images, list) else ()
+        classes = model_classes(self.model)
+        return tuple(self._reading(mapping(raw), classes) for raw in (images if isinstance(images, list) else ()))
+
+    def _reading(self, raw: Mapping[str, Any], known_classes: Collection[str]) -> Reading:
+        slide_id = text(raw.get("slide_id")) or ""
+        review = Review.of(raw, known_classes)
+        batch, rater = review.batch or "", review.rater or ""
+        day = self.touched_readings.get((slide_id, batch, rater))
+        monday = None if day is None else day - timedelta(days=day.weekday())
+        return Reading(slide_id, review, monday, self.batch_days.get((batch, rater)))
+
+    @property
+    def is_study(self) -> bool:
+        """Whether slides were handed out more than once: then readings are what is done or left, not slides."""
+        readings = self.readings
+        return len(readings) > len({reading.slide_id for reading in readings})
 
     @property
     def model_id(self) -> str | None:

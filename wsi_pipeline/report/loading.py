@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from wsi_pipeline.objects import RGB
 from wsi_pipeline.report.facts import GREY, UNCLASSIFIED, Review, Run, Slide, Summary, model_classes
 from wsi_pipeline.report.numbers import known
 from wsi_pipeline.report.reading import SCHEMAS, Reader, mapping, text, texts
-from wsi_pipeline.report.workdays import handed_out_days, workdays
+from wsi_pipeline.report.workdays import batch_days, handed_out_days, workdays
 from wsi_pipeline.rundir import RunDir
 
 # Okabe and Ito's colours, for classes whose model names none: told apart by colour-blind readers too.
@@ -67,13 +67,15 @@ def load_run(run: RunDir, privacy: Privacy | None = None) -> Run:
         runtime=mapping(record.get("runtime")),
         versions={str(k): str(v) for k, v in mapping(record.get("versions")).items()},
         config=mapping(record.get("config")),
-        colors=_colors(model, slides),
+        colors=_colors(model, slides, metrics),
         slides=slides,
         metrics=metrics,
         sources=_sources(metrics, corrections, time, learned),
         raters=_raters(corrections, plans),
         dates=days.span,
         last_touched=days.last_touched,
+        touched_readings=days.readings,
+        batch_days=batch_days(run, plans),
         purpose=privacy.purpose,
         show_raters=privacy.raters_in_report,
         notes=_notes(run.notes),
@@ -237,10 +239,12 @@ def _notes(path: Path) -> tuple[str, ...]:
     return tuple(" ".join(part.split()) for part in re.split(r"\n\s*\n", words) if part.strip())
 
 
-def _colors(model: Mapping[str, Any], slides: Iterable[Slide]) -> dict[str, RGB]:
+def _colors(model: Mapping[str, Any], slides: Sequence[Slide], metrics: Mapping[str, Any]) -> dict[str, RGB]:
     """Class colours as the model's card has them; classes beyond it get one of the palette."""
     colors = model_classes(model)
-    names = sorted({c.name for s in slides if s.review for c in s.review.classes})
+    # In a study the sums are of more readings than the ones that stand for their slides.
+    pooled = {str(name) for name in mapping(mapping(metrics.get("totals")).get("classes"))}
+    names = sorted(pooled | {c.name for s in slides if s.review for c in s.review.classes})
     names += sorted({name for s in slides if s.summary for name in s.summary.area_mm2})
     for name in names:
         if name == UNCLASSIFIED:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
 from wsi_pipeline.report import numbers as fmt
 from wsi_pipeline.report.charts import Panel, trend_chart
-from wsi_pipeline.report.facts import Run, Slide, Status
+from wsi_pipeline.report.facts import Review, Run, Status
 from wsi_pipeline.report.parts import Chart, Figure
-from wsi_pipeline.report.reading import text
 
 # The pace is that of the last weeks in which anybody worked, no more than so many.
 RECENT_WEEKS = 4
@@ -27,7 +26,7 @@ WAITING = (Status.TODO, Status.IN_PROGRESS)
 
 @dataclass(frozen=True, slots=True)
 class Week:
-    """One week of review, named by its Monday; medians are over the slides that have the value."""
+    """One week of review, named by its Monday; `slides` are readings in a study. Medians are of those with a value."""
 
     monday: date
     slides: int
@@ -37,12 +36,13 @@ class Week:
 
 
 def weeks(run: Run) -> tuple[Week, ...]:
-    """All weeks from the first to the last, those without work too; a slide counts in the week of its last action."""
-    by_week: dict[date, list[Slide]] = {}
-    for slide in run.reviewed:
-        monday = run.weeks.get(slide.slide_id)
-        if monday is not None:
-            by_week.setdefault(monday, []).append(slide)
+    """All weeks from the first to the last, those without work too; a slide counts in the week of its last action.
+
+    In a study each reading counts, in the week of the rater's last action in it.
+    """
+    by_week: dict[date, list[Review]] = {}
+    for monday, review in _dated(run):
+        by_week.setdefault(monday, []).append(review)
     if not by_week:
         return ()
     first, last = min(by_week), max(by_week)
@@ -50,16 +50,29 @@ def weeks(run: Run) -> tuple[Week, ...]:
     return tuple(_week(monday, by_week.get(monday, [])) for monday in mondays)
 
 
-def _week(monday: date, slides: Sequence[Slide]) -> Week:
-    reviews = [slide.reviewed for slide in slides if slide.reviewed is not None]
-    active = [r.active_s / 60 for r in reviews if r.active_s is not None]
-    predicted = [sum(n for kind, n in r.counts.items() if kind != "added") for r in reviews]
-    untouched = sum(r.counts.get("untouched", 0) for r in reviews)
-    before = sum(r.total("area_before") or 0.0 for r in reviews)
-    changed = sum(r.changed_um2 or 0.0 for r in reviews)
+def _dated(run: Run) -> Iterator[tuple[date, Review]]:
+    if run.is_study:
+        for reading in run.readings:
+            if reading.monday is not None and reading.review.reviewed:
+                yield reading.monday, reading.review
+        return
+    for slide in run.reviewed:
+        monday = run.weeks.get(slide.slide_id)
+        if monday is not None and slide.reviewed is not None:
+            yield monday, slide.reviewed
+
+
+def _week(monday: date, reviews: Sequence[Review]) -> Week:
+    # Without suggestions nothing is kept or changed, and the time is another one.
+    assisted = [r for r in reviews if r.arm != "manual"]
+    active = [r.active_s / 60 for r in assisted if r.active_s is not None]
+    predicted = [sum(n for kind, n in r.counts.items() if kind != "added") for r in assisted]
+    untouched = sum(r.counts.get("untouched", 0) for r in assisted)
+    before = sum(r.total("area_before") or 0.0 for r in assisted)
+    changed = sum(r.changed_um2 or 0.0 for r in assisted)
     return Week(
         monday=monday,
-        slides=len(slides),
+        slides=len(reviews),
         minutes=statistics.median(active) if active else None,
         untouched=untouched / sum(predicted) if sum(predicted) else None,
         changed=changed / before if before else None,
@@ -74,23 +87,29 @@ def trend(run: Run) -> Chart | None:
     dated = sum(week.slides for week in found)
     title = "Week by week"
     panels = (
-        Panel("Slides reviewed", _points([float(week.slides) for week in found])),
+        Panel(
+            "Readings, both arms" if run.is_study else "Slides reviewed",
+            _points([float(week.slides) for week in found]),
+        ),
         Panel("Active time, median min per slide", _points([week.minutes for week in found])),
         Panel("Kept as predicted, % of objects", _points([_percent(w.untouched) for w in found]), highest=100.0),
         Panel("Area changed, % of predicted", _points([_percent(week.changed) for week in found])),
     )
     labels = [f"{week.monday.day} {fmt.MONTHS[week.monday.month - 1][:3]}" for week in found]
-    words = "; ".join(f"week of {w.monday.isoformat()}: {fmt.counted(w.slides, 'slide')}" for w in found)
-    n = fmt.counted(dated, "reviewed slide")
-    if dated < len(run.reviewed):
-        n += f" of {len(run.reviewed)}; the others have no log"
+    what = "reading" if run.is_study else "slide"
+    words = "; ".join(f"week of {w.monday.isoformat()}: {fmt.counted(w.slides, what)}" for w in found)
+    whole = sum(r.review.reviewed for r in run.readings) if run.is_study else len(run.reviewed)
+    n = fmt.counted(dated, "reading" if run.is_study else "reviewed slide")
+    if dated < whole:
+        n += f" of {whole}; the others have no log"
     return Chart(
         title=title,
         svg=trend_chart(labels, panels, title=title, description=words),
         n=n,
         definition=(
-            "A slide counts in the week (from Monday, UTC) of the rater’s last action on it. Weeks differ in their "
+            f"A {what} counts in the week (from Monday, UTC) of the rater’s last action on it. Weeks differ in their "
             "slides, so a trend is not a trend of people or of the model alone."
+            + (" Time, objects and area are of the assisted arm." if run.is_study else "")
         ),
         source=run.sources.get("times", run.source),
         links=("slides.parquet", "time.parquet"),
@@ -113,6 +132,7 @@ class Backlog:
     rows: tuple[tuple[str, tuple[int, ...]], ...]
     oldest: tuple[str, int] | None
     as_of: str
+    what: str = "slide"
 
     @property
     def total(self) -> int:
@@ -120,35 +140,45 @@ class Backlog:
 
 
 def backlog(run: Run) -> Backlog | None:
-    """Slides that were handed out and are not reviewed; None when nothing waits.
+    """Slides (in a study readings) that were handed out and are not reviewed; None when nothing waits.
 
     Ages count to the last day in the logs, not to today, so that the same run gives the same page. A simulated clock
     says nothing about ages.
     """
-    waiting = [slide for slide in run.slides if slide.status in WAITING]
+    waiting = _waiting(run)
     if not waiting:
         return None
     today = date.fromisoformat(run.dates[-1]) if run.dates and "times" not in run.simulated else None
-    aged = {slide.slide_id: _age(slide, today) for slide in waiting}
+    aged = [(slide_id, status, _age(day, today)) for slide_id, status, day in waiting]
     names = [*(name for name, _ in _AGES), OLDER, UNKNOWN]
-    unknown = sum(age is None for age in aged.values())
+    unknown = sum(age is None for _, _, age in aged)
     shown = names if unknown else names[:-1]
     if unknown == len(aged):
         shown = [UNKNOWN]
     rows = []
     for status in WAITING:
-        counts = Counter(_bucket(aged[slide.slide_id]) for slide in waiting if slide.status is status)
+        counts = Counter(_bucket(age) for _, own, age in aged if own is status)
         rows.append((status.value, tuple(counts[name] for name in shown)))
-    known = {slide_id: age for slide_id, age in aged.items() if age is not None}
-    oldest = max(known.items(), key=lambda item: (item[1], item[0]), default=None)
-    return Backlog(tuple(shown), tuple(rows), oldest, fmt.days(run.dates[-1:]) if today else "")
+    oldest = max(((slide_id, age) for slide_id, _, age in aged if age is not None), key=_by_age, default=None)
+    what = "reading" if run.is_study else "slide"
+    return Backlog(tuple(shown), tuple(rows), oldest, fmt.days(run.dates[-1:]) if today else "", what)
 
 
-def _age(slide: Slide, today: date | None) -> int | None:
+def _waiting(run: Run) -> list[tuple[str, Status, date | None]]:
+    if run.is_study:
+        return [(r.slide_id, r.status, r.handed_out) for r in run.readings if r.status in WAITING]
+    return [(s.slide_id, s.status, s.handed_out) for s in run.slides if s.status in WAITING]
+
+
+def _by_age(item: tuple[str, int]) -> tuple[int, str]:
+    return item[1], item[0]
+
+
+def _age(handed_out: date | None, today: date | None) -> int | None:
     """Days since the handout; None where that is not known, or lies after the last log."""
-    if today is None or slide.handed_out is None or slide.handed_out > today:
+    if today is None or handed_out is None or handed_out > today:
         return None
-    return (today - slide.handed_out).days
+    return (today - handed_out).days
 
 
 def _bucket(age: int | None) -> str:
@@ -163,7 +193,7 @@ def left_figure(run: Run) -> Figure | None:
     left = sum(s.status not in {Status.REVIEWED, Status.FAILED, Status.LEFT_OUT} for s in run.slides)
     if not run.slides:
         return None
-    if len(run.readings) > len({text(image.get("slide_id")) for image in run.readings}):
+    if run.is_study:
         return _readings_left(run)
     if not left:
         return Figure("Done", f"all {fmt.counted(done, 'slide')}", "nothing is left to review")
@@ -179,13 +209,14 @@ def left_figure(run: Run) -> Figure | None:
 
 def _readings_left(run: Run) -> Figure:
     """In a study a slide is done when every rater has read it in every arm, so readings are what counts."""
-    whole, done = len(run.readings), sum(image.get("reviewed") is True for image in run.readings)
-    raters = len({text(image.get("rater")) for image in run.readings})
-    arms = len({text(image.get("arm")) for image in run.readings})
+    readings = run.readings
+    left = sum(not reading.review.reviewed for reading in readings)
+    raters, arms = (len({getattr(r.review, name) for r in readings}) for name in ("rater", "arm"))
     of = f"{fmt.counted(len(run.slides), 'slide')}, {fmt.counted(raters, 'rater')}, {fmt.counted(arms, 'arm')}"
-    if done == whole:
-        return Figure("Done", f"all {fmt.integer(whole)} readings", of)
-    return Figure("Readings", f"{fmt.integer(done)} done, {fmt.integer(whole - done)} left", of)
+    if not left:
+        return Figure("Done", f"all {fmt.integer(len(readings))} readings", of)
+    value = f"{fmt.integer(len(readings) - left)} done, {fmt.integer(left)} left"
+    return Figure("Readings", value, f"{of}; {_forecast(run, left)}")
 
 
 def _forecast(run: Run, left: int) -> str:
@@ -196,8 +227,9 @@ def _forecast(run: Run, left: int) -> str:
     if len(found) < FEWEST_WEEKS:
         return f"no date yet: it takes {FEWEST_WEEKS} weeks of review to know a pace"
     pace = statistics.mean(week.slides for week in found)
+    what = "reading" if run.is_study else "slide"
     end = date.fromisoformat(run.dates[-1]) + timedelta(days=math.ceil(7 * left / pace))
     return (
-        f"done about {fmt.days((end.isoformat(),))} at {fmt.significant(pace, 2)} slides a week, "
+        f"done about {fmt.days((end.isoformat(),))} at {fmt.significant(pace, 2)} {what}s a week, "
         f"the pace of the last {len(found)} weeks with work"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from wsi_pipeline.report import numbers as fmt
@@ -57,12 +58,12 @@ def concerns(run: Run) -> tuple[Concern, ...]:
         ),
         Concern(
             "Handed out, not reviewed",
-            tuple(Issue(s.slide_id, s.status.value) for s in slides if s.status in {Status.TODO, Status.IN_PROGRESS}),
+            _waiting(run),
             "None: everything that was handed out has been reviewed." if run.reviewed else "Nothing is waiting.",
         ),
         Concern(
             "Reviewed without a log of time",
-            tuple(Issue(s.slide_id, "no active time is known") for s in run.reviewed if _untimed(s.review)),
+            _without_time(run),
             "None." if run.reviewed else "Nothing has been reviewed yet.",
         ),
         Concern(
@@ -92,8 +93,28 @@ def concerns(run: Run) -> tuple[Concern, ...]:
     )
 
 
-def _untimed(review: object) -> bool:
-    return getattr(review, "active_s", None) is None
+def _waiting(run: Run) -> tuple[Issue, ...]:
+    """By slide; in a study by batch, since a page of hundreds of readings tells nobody anything."""
+    if not run.is_study:
+        waiting = {Status.TODO, Status.IN_PROGRESS}
+        return tuple(Issue(s.slide_id, s.status.value) for s in run.slides if s.status in waiting)
+    counts = Counter((r.review.batch or "", r.review.arm or "", r.status) for r in run.readings)
+    return tuple(
+        Issue(batch, f"{fmt.counted(count, 'reading')} of the {arm} arm {status.value}")
+        for (batch, arm, status), count in sorted(counts.items())
+        if status is not Status.REVIEWED
+    )
+
+
+def _without_time(run: Run) -> tuple[Issue, ...]:
+    what = "no active time is known"
+    if not run.is_study:
+        return tuple(Issue(s.slide_id, what) for s in run.reviewed if s.reviewed and s.reviewed.active_s is None)
+    return tuple(
+        Issue(r.slide_id, f"{what} of its reading in {r.review.batch}, {r.review.arm} arm")
+        for r in run.readings
+        if r.review.reviewed and r.review.active_s is None
+    )
 
 
 def _blocks(blocks: dict[str, int] | object) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from wsi_pipeline.report import numbers as fmt
 from wsi_pipeline.report.claims import claim, conflicts, planted
-from wsi_pipeline.report.facts import CHANGES, ClassFigures, Run, Slide, Status, classes_of, model_classes, total
+from wsi_pipeline.report.facts import CHANGES, ClassFigures, Run, Status, classes_of, model_classes, total
 from wsi_pipeline.report.numbers import known
 from wsi_pipeline.report.pace import left_figure
 from wsi_pipeline.report.parts import Figure
@@ -79,7 +79,7 @@ def screen(run: Run) -> Screen:
         trust=trust,
         trust_why=why,
         alarms=found,
-        progress=_progress(run.slides),
+        progress=_progress(run),
         fate=fate(run),
         agreement=(*_beside_time(run), *agreement(run)),
     )
@@ -139,8 +139,8 @@ def time_figure(run: Run) -> Figure:
 def _active_of_each(run: Run) -> list[float]:
     """Seconds of each reviewed, assisted reading; of each slide where metrics.json lists no readings."""
     if run.readings:
-        own = [image for image in run.readings if image.get("reviewed") is True and image.get("arm") != "manual"]
-        return [active for image in own if (active := known(image.get("active_s"))) is not None]
+        own = [r.review.active_s for r in run.readings if r.review.reviewed and r.assisted]
+        return [active for active in own if active is not None]
     return [s.reviewed.active_s for s in run.slides if s.reviewed is not None and s.reviewed.active_s is not None]
 
 
@@ -215,8 +215,11 @@ def alarms(run: Run) -> tuple[Alarm, ...]:
     if flagged:
         found.append(Alarm(f"{fmt.counted(flagged, 'slide')} tripped a sanity check of the prediction.", "quality"))
     waiting = counts[Status.TODO] + counts[Status.IN_PROGRESS]
+    what = "slide"
+    if run.is_study:
+        waiting, what = sum(not r.review.reviewed for r in run.readings), "reading"
     if waiting and run.reviewed:
-        found.append(Alarm(f"{fmt.counted(waiting, 'slide')} handed out, not yet reviewed: in no figure.", "cohort"))
+        found.append(Alarm(f"{fmt.counted(waiting, what)} handed out, not yet reviewed: in no figure.", "progress"))
     coverage = known(run.time.get("coverage"))
     if coverage is not None and coverage < ENOUGH_COVERAGE:
         found.append(Alarm(f"Time is known for {fmt.share(coverage)} of the slides: a lower bound.", "quality"))
@@ -248,8 +251,12 @@ _LOOKS: Mapping[Status, str] = {
 }
 
 
-def _progress(slides: Sequence[Slide]) -> tuple[Part, ...]:
-    return _parts([(status.value, sum(s.status is status for s in slides), _LOOKS[status]) for status in Status])
+def _progress(run: Run) -> tuple[Part, ...]:
+    """By state: slides, in a study readings, with the slides that have none yet or were left out."""
+    found = [r.status for r in run.readings] if run.is_study else []
+    read = {r.slide_id for r in run.readings} if run.is_study else set()
+    found += [s.status for s in run.slides if s.slide_id not in read]
+    return _parts([(status.value, found.count(status), _LOOKS[status]) for status in Status])
 
 
 def change_look(kind: str) -> str:
@@ -258,9 +265,12 @@ def change_look(kind: str) -> str:
 
 
 def review_counts(run: Run) -> dict[str, int]:
-    """Objects by kind of change over the reviewed slides, in the order of the page."""
-    per_slide = [s.reviewed.counts for s in run.slides if s.reviewed is not None]
-    counts = {kind: sum(c.get(kind, 0) for c in per_slide) for kind in CHANGES}
+    """Objects by kind of change over the reviewed slides (in a study readings of the assisted arm), in page order."""
+    if run.is_study:
+        reviews = [r.review for r in run.readings if r.review.reviewed and r.assisted]
+    else:
+        reviews = [s.reviewed for s in run.reviewed if s.reviewed is not None]
+    counts = {kind: sum(review.counts.get(kind, 0) for review in reviews) for kind in CHANGES}
     return {kind: count for kind, count in counts.items() if count}
 
 

@@ -16,16 +16,21 @@ from wsi_pipeline.states import EVENTS
 
 @dataclass(frozen=True, slots=True)
 class Workdays:
-    """Days in UTC: the first and the last of all logs, and the last own action on each slide."""
+    """Days in UTC: the first and the last of all logs, and the last own action on each slide and in each reading.
+
+    A reading is told by its slide, batch and rater.
+    """
 
     span: tuple[str, ...]
     last_touched: Mapping[str, date]
+    readings: Mapping[tuple[str, str, str], date]
 
 
 def workdays(run: RunDir, plans: Mapping[str, Mapping[str, Any]]) -> Workdays:
     """Read the logs of every project that was handed out; the rater of the batch counts, others do not."""
     found = dict(kept_days(run))
     every = set(found.values())
+    readings: dict[tuple[str, str, str], date] = {}
     logs: dict[str, list[Any]] = {}
     for plan in plans.values():
         project = text(plan.get("project"))
@@ -45,8 +50,20 @@ def workdays(run: RunDir, plans: Mapping[str, Mapping[str, Any]]) -> Workdays:
                 slide_id = entries.get(event.image)
                 if slide_id is not None and event.type.is_action:
                     found[slide_id] = max(day, found.get(slide_id, day))
+                    key = (slide_id, text(plan.get("batch")) or "", session.rater)
+                    readings[key] = max(day, readings.get(key, day))
     span = (min(every), max(every)) if every else ()
-    return Workdays(tuple(dict.fromkeys(day.isoformat() for day in span)), found)
+    return Workdays(tuple(dict.fromkeys(day.isoformat() for day in span)), found, readings)
+
+
+def batch_days(run: RunDir, plans: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], date]:
+    """When each batch was handed out, by its name and rater: the latest day of its slides (see `handed_out_days`)."""
+    days = {}
+    for folder, plan in plans.items():
+        own = handed_out_days(run, {folder: plan}).values()
+        if own:
+            days[text(plan.get("batch")) or folder, text(plan.get("rater")) or ""] = max(own)
+    return days
 
 
 def handed_out_days(run: RunDir, plans: Mapping[str, Mapping[str, Any]]) -> dict[str, date]:
