@@ -61,6 +61,28 @@ def test_the_unsure_tiles_come_first_and_only_they_are_flagged() -> None:
     assert {t.flagged for t in many if t.y < 100} == {False}
 
 
+@given(st.integers(1, 260), st.sampled_from([1.0, 2.0, 3.3]), st.integers(0, 1000))
+@settings(max_examples=30, deadline=None)
+def test_the_tiles_are_the_same_in_narrow_panels(panel: int, downsample: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    source = array_map(
+        rng.integers(0, 256, (90, 201), np.uint8),
+        block=64,
+        downsample=downsample,
+        entropy=rng.integers(0, 256, (90, 201), np.uint8),
+    )
+    tissue = TissueMask(rng.random((30, 40)) < 0.5, 201 * downsample / 40)
+
+    def found() -> list[ReviewTile]:
+        return review_tiles(source, tissue, ["Tumor"], SETTINGS, threshold=0.5, mpp=0.5, slide_id="s")
+
+    with pytest.MonkeyPatch.context() as patch:
+        whole = found()
+        patch.setattr("wsi_pipeline.regions.tiles.PANEL", panel)
+        assert found() == whole
+    assert {tile.x for tile in whole} >= {0, 128}
+
+
 def test_the_score_is_the_area_that_is_expected_to_change() -> None:
     """Were the probabilities true, 115 of 255 parts of the lower half and 5 of the upper one are no tumour."""
     for tile in tiles_of():
@@ -217,11 +239,12 @@ def test_rows_of_a_map_are_those_asked_for_and_none_is_read_twice(height: int, t
 
     def counted(bounds: Bounds) -> NDArray[np.uint8]:
         assert bounds.y % STEP == 0
+        assert (bounds.x, bounds.right) == (5, 8)
         assert 0 <= bounds.y < bounds.bottom <= height
         read[bounds.y : bounds.bottom] += 1
         return image[bounds.y : bounds.bottom]
 
-    rows = _Rows(counted, height, 3)
+    rows = _Rows(counted, height, 5, 8)
     for top in tops:
         bottom = min(top + length, height)
         if top < bottom:

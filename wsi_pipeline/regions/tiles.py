@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 import math
 import uuid as uuid_module
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 import orjson
@@ -41,6 +41,8 @@ ENOUGH_TISSUE: Final = 0.05
 
 STEP: Final = 1024
 """Rows of the map that are read at once: those of a chunk of the store."""
+PANEL: Final = 16 * STEP
+"""Columns of the map that are looked at together."""
 
 Reader = Callable[[Bounds], NDArray[np.uint8]]
 
@@ -113,11 +115,13 @@ def review_tiles(
     """
     side = tile_side(source.downsample, settings, mpp)
     found: list[_Values] = []
-    channels, height, width = source.shape
+    channels, height, _ = source.shape
     readers: list[Reader] = [*(partial(source.read, c) for c in range(channels)), source.uncertainty]
-    maps = [_Rows(read, height, width) for read in readers]
-    for top in range(0, source.size[1], side):
-        found.extend(_tiles_of_row(source, maps, tissue, top, side, level_of(threshold), exclusive))
+    for panel in _panels(source, side):
+        maps = [_Rows(read, height, panel.first, panel.end) for read in readers]
+        for top in range(0, source.size[1], side):
+            found.extend(_tiles_of_row(source, maps, tissue, panel, top, side, level_of(threshold), exclusive))
+    found.sort(key=lambda values: (values.bounds.y, values.bounds.x))
     odd = strangeness or {}
     picked = pick(
         [_candidate(values, side, mpp, odd.get((values.bounds.x, values.bounds.y))) for values in found],
@@ -180,20 +184,46 @@ class _Values:
         return self.sums.expected * self.tissue_share * self.bounds.width * self.bounds.height * mpp * mpp
 
 
+class _Panel(NamedTuple):
+    """Columns of whole tiles that are looked at together.
+
+    Attributes
+    ----------
+    lefts
+        Left edges of the tiles in level-0 px.
+    first, end
+        Of the columns in map px.
+    """
+
+    lefts: range
+    first: int
+    end: int
+
+
+def _panels(source: ProbabilityMap, side: int) -> Iterator[_Panel]:
+    """The tiles' columns in panels of about `PANEL` map px, so that memory does not grow with the slide's width."""
+    _, _, width = source.shape
+    step = max(1, round(PANEL * source.downsample / side)) * side
+    for left in range(0, source.size[0], step):
+        lefts = range(left, min(left + step, source.size[0]), side)
+        first, end = (min(round(v / source.downsample), width) for v in (left, left + step))
+        yield _Panel(lefts, first, width if lefts.stop == source.size[0] else end)
+
+
 class _Rows:
     """Rows of a map, asked for from the top on: the store's chunks are decoded once, although tiles end within them."""
 
-    def __init__(self, read: Reader, height: int, width: int) -> None:
-        self._read, self._height, self._width = read, height, width
+    def __init__(self, read: Reader, height: int, left: int, right: int) -> None:
+        self._read, self._height, self._left, self._right = read, height, left, right
         self._top = 0
-        self._rows = np.empty((0, width), np.uint8)
+        self._rows = np.empty((0, right - left), np.uint8)
 
     def between(self, top: int, bottom: int) -> NDArray[np.uint8]:
-        """uint8 (bottom - top, width); `top` is never above that of an earlier call."""
+        """uint8 (bottom - top, columns); `top` is never above that of an earlier call."""
         end = self._top + len(self._rows)
         if bottom > end:
             start = max(end, top // STEP * STEP)
-            fresh = self._read(Bounds(0, start, self._width, min(self._height, -(-bottom // STEP) * STEP)))
+            fresh = self._read(Bounds(self._left, start, self._right, min(self._height, -(-bottom // STEP) * STEP)))
             kept = self._rows[max(0, min(top, end) - self._top) :] if start == end else self._rows[:0]
             self._top = start - len(kept)
             self._rows = np.concatenate([kept, fresh]) if len(kept) else fresh
@@ -204,23 +234,24 @@ def _tiles_of_row(
     source: ProbabilityMap,
     maps: Sequence[_Rows],
     tissue: TissueMask,
+    panel: _Panel,
     top: int,
     side: int,
     level: float,
     exclusive: bool,
 ) -> list[_Values]:
-    """Values of the tiles whose upper edge is `top`; only one row of tiles of the map is in memory."""
-    _, height, width = source.shape
+    """Values of a panel's tiles whose upper edge is `top`; only one row of tiles of the map is in memory."""
+    _, height, _ = source.shape
     slide = Bounds(0, 0, *source.size)
     d = source.downsample
     y0, y1 = (min(round(v / d), height) for v in (top, top + side))
     if y1 <= y0:
         return []
-    stripe = Bounds(0, y0, width, y1)
+    stripe = Bounds(panel.first, y0, panel.end, y1)
     on_tissue = _tissue_of(tissue, stripe, d)
     if not on_tissue.any():
         return []
-    starts = np.unique(np.minimum(np.round(np.arange(0, source.size[0], side) / d).astype(np.intp), width - 1))
+    starts = np.unique(np.minimum(np.round(np.array(panel.lefts) / d).astype(np.intp), panel.end - 1)) - panel.first
     *per_class, entropy = (rows.between(y0, y1) for rows in maps)
     sums = stripe_sums(
         per_class,
@@ -232,8 +263,8 @@ def _tiles_of_row(
         disagreement=source.mutual_information(stripe),
     )
     tiles = []
-    for i, of_tile in enumerate(sums):
-        bounds = Bounds(i * side, top, (i + 1) * side, top + side).within(slide)
+    for left, of_tile in zip(panel.lefts, sums, strict=False):
+        bounds = Bounds(left, top, left + side, top + side).within(slide)
         tissue_share = min(1.0, of_tile.pixels * d * d / (bounds.width * bounds.height)) if of_tile.pixels else 0.0
         if tissue_share >= ENOUGH_TISSUE:
             tiles.append(_Values(bounds, float(tissue_share), of_tile))

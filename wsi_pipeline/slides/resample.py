@@ -101,7 +101,9 @@ def reduced(
         left, end = _touched(x, right, ratio[0] / whole, target[0])
         top, low = _touched(y, bottom, ratio[1] / whole, target[1])
         across = _weights(left, end, x, right, ratio[0] / whole)
-        sums[top:low, left:end] += _weighted(pixels, _weights(top, low, y, bottom, ratio[1] / whole), across)
+        for first in range(top, low, STRIP):
+            last = min(first + STRIP, low)
+            sums[first:last, left:end] += _weighted(pixels, _weights(first, last, y, bottom, ratio[1] / whole), across)
     return np.rint(sums, out=sums).astype(np.uint8)
 
 

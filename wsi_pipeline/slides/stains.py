@@ -150,10 +150,10 @@ def glass_density(image: RGBImage) -> NDArray[np.float32]:
         density = Density.of(image[around])
         even = (density.deviation() < FLAT) & (density.mean < DARKEST_GLASS) & (density.colour < MOST_TINT)
         found = image[around][inner][even[inner]]
-        white = found.min(axis=1, initial=255) == 255
+        white = (found[:, 0] & found[:, 1] & found[:, 2]) == 255
         fill += int(white.sum())
-        coarse = (found[~white] >> 2).astype(np.intp) @ np.array([4096, 64, 1])
-        colours += np.bincount(coarse, minlength=64**3)
+        red, green, blue = (found[~white] >> 2).astype(np.int32).T
+        colours += np.bincount(red << 12 | green << 6 | blue, minlength=64**3)
     pixels = image.shape[0] * image.shape[1]
     needed = LEAST_BESIDE_FILL if fill >= LEAST_GLASS * pixels else LEAST_GLASS
     return _brightest(colours.reshape(64, 64, 64), needed * pixels)
