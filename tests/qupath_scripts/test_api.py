@@ -18,8 +18,8 @@ _OTHERS = """
     accept add addAll addEventFilter addShutdownHook any append call close consume containsKey createDirectories
     currentTimeMillis delete deleteIfExists digest each encodeHex endsWith exists get getAndSet getBytes
     getCode getFileName getHeight getHostName getInstance getItems getLocalHost getName getParent getParentFile
-    getProperties getProperty getRuntime getScene getText getWidth getWindows getVersion initOwner is isAltDown isDirectory
-    isEmpty
+    getProperties getProperty getRuntime getScene getText getWidth getWindows getVersion initOwner is isAltDown
+    isDirectory isEmpty
     isFile isFocused isFxApplicationThread isNaN isSelected isShortcutDown join length listFiles max min move now open
     parseInt parseText poll println randomUUID read readAllBytes remove removeEventFilter removeShutdownHook replace
     replaceAll resolve respondsTo run runLater seek setDaemon setFocusTraversable setHeaderText setMaxWidth setOnAction
