@@ -23,6 +23,7 @@ import groovy.json.JsonOutput
 import groovy.json.JsonSlurper
 import javafx.application.Platform
 import javafx.beans.value.ChangeListener
+import javafx.stage.Window
 import qupath.lib.common.GeneralTools
 import qupath.lib.gui.QuPathGUI
 import qupath.lib.io.PathIO
@@ -55,14 +56,14 @@ class WsiEventLog {
 
     // Of QuPath's own thread.
     ChangeListener onImage
-    ChangeListener onFocus
     Object heard                     // the hierarchy that is listened to
     PathObjectHierarchyListener ear
+    boolean inFront = true
 
     // Of the thread that writes.
     Map known = [:]                  // object uuid -> [roi, hash, class name], of the image in front
     Collection last = []             // the same as it was noted: [object, roi, class name]
-    boolean focused = true
+    boolean focused = true           // QuPath is in front, with whichever of its windows
     Path folder                      // of the project that the image in front belongs to
     Path file
     Path home                        // the project folder that the file is in
@@ -81,9 +82,6 @@ class WsiEventLog {
     void start() {
         onImage = { observable, before, after -> turnTo(after) } as ChangeListener
         gui.imageDataProperty().addListener(onImage)
-        onFocus = { observable, before, after -> work.put([what: 'focus', on: after]) } as ChangeListener
-        gui.getStage().focusedProperty().addListener(onFocus)
-        focused = gui.getStage().isFocused()
 
         worker = new Thread({ loop() } as Runnable, 'wsi-event-log')
         worker.setDaemon(true)
@@ -91,6 +89,14 @@ class WsiEventLog {
         atExit = new Thread({ finish() } as Runnable)
         Runtime.getRuntime().addShutdownHook(atExit)
         turnTo(gui.getImageData())
+    }
+
+    /** The review queue and the script editor are windows of their own: who works in them has not left QuPath. */
+    void lookAround() {
+        boolean now = Window.getWindows().any { it.isFocused() }
+        if (now == inFront) return
+        inFront = now
+        work.put([what: 'focus', on: now])
     }
 
     /** Another image is in front, or none: leave the one before, and listen to this one if its project is ours. */
@@ -133,7 +139,6 @@ class WsiEventLog {
     void stop() {
         def release = new FutureTask({
             if (onImage != null) gui.imageDataProperty().removeListener(onImage)
-            if (onFocus != null) gui.getStage().focusedProperty().removeListener(onFocus)
             if (heard != null) heard.removeListener(ear)
             heard = null
             return true
@@ -256,6 +261,7 @@ class WsiEventLog {
     }
 
     void tick() {
+        Platform.runLater({ lookAround() } as Runnable)
         if (entry == null) return
         long now = System.currentTimeMillis()
         if (focused && now - lastHeartbeat >= HEARTBEAT_MS) {
@@ -303,7 +309,7 @@ class WsiEventLog {
         home = folder
         append([
             schema : SCHEMA, type: 'header', seq: seq++, t: System.currentTimeMillis(),
-            qupath : String.valueOf(GeneralTools.getVersion()), script: 'wsi_event_log 2',
+            qupath : String.valueOf(GeneralTools.getVersion()), script: 'wsi_event_log 3',
             project: mark.project, run: mark.run_id, batch: mark.batch, rater: rater, source: 'measured',
             host   : hex(hostName()).substring(0, 8)
         ])

@@ -7,7 +7,8 @@
  * Headless:  QuPath script wsi_import.groovy -p project.qpproj      (without --save: the script saves what it changes)
  *
  * Files are looked for in import/<slide id>.geojson beside project.qpproj. One JSON line per image is printed, and one
- * at the end. QuPath 0.4 does not take the metadata of objects from GeoJSON; run, model and confidence are in it.
+ * at the end. QuPath 0.4 does not take the metadata of objects from GeoJSON (run, model and confidence are in it) and
+ * refuses a file in which a measurement is no number; 0.5 takes the metadata of annotations only.
  */
 
 import groovy.json.JsonOutput

@@ -15,10 +15,11 @@ PAGE = Path(__file__).parents[2] / "docs" / "qupath-api.md"
 
 # What the scripts call that is not QuPath's: the JDK's, Groovy's, JavaFX's, and their own.
 _OTHERS = """
-    accept add addAll addEventFilter addShutdownHook append call close consume containsKey createDirectories
-    currentTimeMillis delete deleteIfExists digest each encodeHex endsWith exists focusedProperty get getAndSet getBytes
+    accept add addAll addEventFilter addShutdownHook any append call close consume containsKey createDirectories
+    currentTimeMillis delete deleteIfExists digest each encodeHex endsWith exists get getAndSet getBytes
     getCode getFileName getHeight getHostName getInstance getItems getLocalHost getName getParent getParentFile
-    getProperties getProperty getRuntime getScene getText getWidth getVersion initOwner is isAltDown isDirectory isEmpty
+    getProperties getProperty getRuntime getScene getText getWidth getWindows getVersion initOwner is isAltDown
+    isDirectory isEmpty
     isFile isFocused isFxApplicationThread isNaN isSelected isShortcutDown join length listFiles max min move now open
     parseInt parseText poll println randomUUID read readAllBytes remove removeEventFilter removeShutdownHook replace
     replaceAll resolve respondsTo run runLater seek setDaemon setFocusTraversable setHeaderText setMaxWidth setOnAction

@@ -35,7 +35,7 @@ _TYPES = {kind: str(kind.value) for kind in Kind} | {Kind.TMA_CORE: "tmaCore"}
 
 
 def write_geojson(path: Path, objects: Iterable[PathObject], colors: Mapping[str, RGB] | None = None) -> int:
-    """Write objects as one FeatureCollection that every QuPath from 0.4 imports.
+    """Write objects as one FeatureCollection that QuPath imports (0.4: unless a measurement is NaN or infinite).
 
     Coordinates are rounded to 0.01 px and valid after the rounding; a shape that the rounding breaks is repaired,
     never dropped. Memory holds 2,000 objects at a time. Equal objects give equal bytes.

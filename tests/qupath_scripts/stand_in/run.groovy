@@ -117,8 +117,7 @@ def plain = { it }
 
 if (args[0] == 'log') {
     def image = new Property()
-    def focus = new Property()
-    QuPathGUI.instance = new QuPathGUI(project: project, imageDataProperty: image, focusedProperty: focus)
+    QuPathGUI.instance = new QuPathGUI(project: project, imageDataProperty: image)
     // The same script with a quick clock.
     def quick = { it.replace('HEARTBEAT_MS = 30000', 'HEARTBEAT_MS = 400').replace('SAVE_POLL_MS = 5000', 'SAVE_POLL_MS = 50') }
     def show = { data -> QuPathGUI.instance.imageData = data; image.set(data) }
@@ -147,10 +146,18 @@ if (args[0] == 'log') {
     rest()
     data.changed = false
     rest()
-    focus.set(false)
-    rest()
-    focus.set(true)
-    rest()
+    // First to another window of QuPath, then to another program, and back.
+    def main = javafx.stage.Window.windows[0]
+    def panel = new javafx.stage.Window()
+    javafx.stage.Window.windows.add(panel)
+    def turnTo = { window ->
+        [main, panel].each { it.focused = it.is(window) }
+        rest()
+        rest()
+    }
+    turnTo(panel)
+    turnTo(null)
+    turnTo(main)
     hierarchy.objects.remove(drawn)
     data.changed = true
     hierarchy.fire(false)
@@ -158,7 +165,7 @@ if (args[0] == 'log') {
     show(project.entries[1].data)
     rest()
     evaluate('wsi_event_log.groovy', quick)
-    println 'listeners left: ' + (image.listeners.size() + focus.listeners.size() + hierarchy.listeners.size() + project.entries[1].data.hierarchy.listeners.size())
+    println 'listeners left: ' + (image.listeners.size() + hierarchy.listeners.size() + project.entries[1].data.hierarchy.listeners.size())
     println 'objects: ' + first.id + ' ' + drawn.id
 } else if (args[0] == 'review') {
     def image = new Property()
@@ -213,7 +220,7 @@ if (args[0] == 'log') {
     evaluate('wsi_review.groovy', plain)
     println 'listeners: ' + before + ' ' + listeners()
 } else if (args[0] == 'startup') {
-    def gui = new QuPathGUI(project: project, imageDataProperty: new Property(), focusedProperty: new Property())
+    def gui = new QuPathGUI(project: project, imageDataProperty: new Property())
     QuPathGUI.instance = gui
     qupath.lib.gui.prefs.PathPrefs.startupScript = new File(scripts, 'wsi_startup.groovy').path
     gui.runner = { File file -> evaluate(file.name, plain) }

@@ -7,7 +7,6 @@ class QuPathGUI {
     def project
     def imageData
     def imageDataProperty
-    def focusedProperty
 
     def imageDataProperty() { return imageDataProperty }
     def scene = new javafx.scene.Scene(null, 1, 1)
@@ -19,7 +18,7 @@ class QuPathGUI {
     def opened
 
     def getStage() {
-        if (stage == null) stage = new Expando(isFocused: { true }, focusedProperty: { focusedProperty }, getScene: { scene })
+        if (stage == null) stage = new Expando(getScene: { scene })
         return stage
     }
     def getMenu(String name, boolean create) { return menu }
