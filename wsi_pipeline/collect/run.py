@@ -13,6 +13,7 @@ from wsi_pipeline.collect.changed import TYPES as CHANGED_TILES
 from wsi_pipeline.collect.conflicts import conflicts_of, in_words
 from wsi_pipeline.collect.doubt import doubt_figures
 from wsi_pipeline.collect.images import Alarm, CollectedImage
+from wsi_pipeline.collect.judged import TYPES as JUDGED_TILES
 from wsi_pipeline.collect.kept import kept_times, with_times
 from wsi_pipeline.collect.matching import Change
 from wsi_pipeline.collect.other_times import best, other_times
@@ -108,6 +109,7 @@ def collect(
     # metrics.json comes last, so that it never tells of files that are not there.
     write_corrections(run.corrections, [row for image in images for row in image.rows])
     write_table(run.changed_tiles, [tile for image in images for tile in image.tiles], CHANGED_TILES)
+    write_table(run.judged_tiles, [tile for image in images for tile in image.judged], JUDGED_TILES)
     write_times(run.time, times)
     write_json(run.metrics, metrics)
     seen = [(i.plan.batch, i.plan.rater, i.slide.slide_id, i.changes) for i in images]
