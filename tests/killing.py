@@ -63,5 +63,5 @@ def _arm(act: int, below: str) -> None:
             os._exit(_KILLED)
         fsync(file)
 
-    os.fsync = torn
+    os.fsync = torn  # type: ignore[assignment]
     sys.addaudithook(hook)

@@ -90,6 +90,10 @@ class RunDir:
         return self.review / "changed_tiles.parquet"
 
     @property
+    def judged_tiles(self) -> Path:
+        return self.review / "judged_tiles.parquet"
+
+    @property
     def time(self) -> Path:
         return self.review / "time.parquet"
 

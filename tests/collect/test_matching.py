@@ -182,3 +182,15 @@ def test_collect_reports_exactly_the_edits_that_were_made(edits: list[str], extr
 @pytest.mark.parametrize("count", [0, 1])
 def test_nothing_matches_nothing(count: int) -> None:
     assert match([], [A] * count) == [Pair(None, A, Change.ADDED)] * count
+
+
+def test_a_small_drawing_inside_of_what_was_deleted_is_no_piece_of_it() -> None:
+    large = PathObject("a", Kind.ANNOTATION, box(0, 0, 100, 100), "Tumor")
+    dot = PathObject("b", Kind.ANNOTATION, box(40, 40, 60, 60), "Necrosis")
+    assert [(p.change, p.before, p.after) for p in match([large], [dot])] == [
+        (Change.DELETED, large, None),
+        (Change.ADDED, None, dot),
+    ]
+    # A piece that was left of a split is.
+    quarter = PathObject("c", Kind.ANNOTATION, box(0, 0, 49, 60), "Tumor")
+    assert [p.change for p in match([large], [quarter])] == [Change.EDITED]

@@ -14,14 +14,26 @@ from typing import Any
 
 import pytest
 
-from tests.handout.made import COSTS, REVIEW, annotations_of, brushed, files_below, handed_out, objects_of, save, slide
+from tests.handout.made import (
+    COSTS,
+    REVIEW,
+    annotations_of,
+    brushed,
+    files_below,
+    handed_out,
+    objects_of,
+    region,
+    save,
+    slide,
+)
 from wsi_pipeline import files
 from wsi_pipeline.cli.app import run as wsi
 from wsi_pipeline.collect import collect
+from wsi_pipeline.collect.check import check_project
 from wsi_pipeline.errors import ProjectError
 from wsi_pipeline.qupath import data_files, history
 from wsi_pipeline.qupath import relocate as relocating
-from wsi_pipeline.qupath.history import history_of, restore
+from wsi_pipeline.qupath.history import first_of, history_of, restore
 from wsi_pipeline.qupath.relocate import relocate
 from wsi_pipeline.rundir import RunDir
 
@@ -213,3 +225,28 @@ def test_a_restoring_that_is_killed_anywhere_loses_nothing(tmp_path: Path, monke
         kept = [c for c in history_of(run.project) if c.id != first]
         restore(run.project, done[0].kept or kept[-1].id)
         assert objects_of(run) == work
+
+
+# ---- an older state beside a newer model
+
+
+def test_what_was_restored_from_before_a_newer_model_is_compared_with_what_it_held_then(tmp_path: Path) -> None:
+    run, _ = handed_out(tmp_path)
+    first, *rest = annotations_of(run)
+    save(run, [brushed(first), *rest, *objects_of(run)[3:]], state="in_progress")
+    newer = slide(tmp_path, regions=[region("s1", x, radius=84, run_id="b" * 16) for x in (500, 1200)], run_id="b" * 16)
+    handed_out(tmp_path, newer)
+    assert len(annotations_of(run)) == 2
+    (copy,) = [c for c in history_of(run.project) if c.id != first_of(run.project.parent)[1]]
+    restore(run.project, copy.id)
+    result = collect(run, REVIEW, COSTS)
+    # Nobody has touched the two others, although the newer model drew one of them otherwise.
+    counts = {change: n for change, n in result.metrics["images"][0]["counts"].items() if n}
+    assert (result.alarms, counts) == ((), {"untouched": 2, "edited": 1})
+    assert {f.what for image in check_project(run.project).images for f in image.findings} == {"slide"}
+    # The newer model may come again, and still what was brushed stays.
+    handed_out(tmp_path, newer)
+    assert first.uuid in {o.uuid for o in annotations_of(run)}
+    assert len(annotations_of(run)) == 2
+    counts = collect(run, REVIEW, COSTS).metrics["images"][0]["counts"]
+    assert {change: n for change, n in counts.items() if n} == {"untouched": 1, "edited": 1}

@@ -273,12 +273,12 @@ class Review(RuleBasedStateMachine):
         if u is None:
             return
         now = self.sheets[s].marks[u].now
-        words: dict[str, object] = {
+        words: dict[str, dict[str, object]] = {
             "name": {"name": "doubtful"},
             "lock": {"locked": not now.locked},
             "describe": {"metadata": {**now.metadata, "ANNOTATION_DESCRIPTION": "see level 2"}},
-        }[what]
-        self.begin(s).word(u, **words)
+        }
+        self.begin(s).word(u, **words[what])
         self.saved(s)
 
     @rule(s=WHICH, at=PICK, value=st.sampled_from([1.0, 2.0]))
@@ -469,8 +469,8 @@ class Review(RuleBasedStateMachine):
         if what == "collect":
             lines = self.lines_told()
             killed_at(act, lambda: collect(self.run, REVIEW, COSTS), self.folder)
-            new, wanted = self.new_lines(lines)
-            assert new.items() <= wanted.items()
+            said, wanted = self.new_lines(lines)
+            assert said.items() <= wanted.items()
         elif what == "relocate":
             old, new = self.next_place()
             killed_at(act, lambda: self.move_slides(old, new), self.folder)

@@ -9,9 +9,10 @@ import pytest
 from shapely import box
 from shapely.affinity import translate
 
-from tests.handout.made import annotations_of, brushed, handed_out, region, save, slide, tiles
+from tests.handout.made import annotations_of, brushed, handed_out, objects_of, region, save, slide, tiles
 from wsi_pipeline.handout.settled import without_settled
 from wsi_pipeline.objects import Kind, PathObject
+from wsi_pipeline.states import REVIEW_VERDICT, Verdict, verdict_of
 
 OTHER_RUN = "fedcba9876543210"
 
@@ -52,6 +53,29 @@ def test_what_was_deleted_does_not_come_back_from_another_model() -> None:
 def test_tiles_are_not_about_regions() -> None:
     (tile,) = tiles("s1", 1)
     assert without_settled([tile], [person("p", 0, 0, 512, 512)], []) == [tile]
+
+
+def test_a_tile_that_was_judged_is_not_asked_again(tmp_path: Path) -> None:
+    run, _ = handed_out(tmp_path)
+    judged, other = tiles("s1", 2)
+    flagged = replace(judged, measurements={**judged.measurements, REVIEW_VERDICT: 2.0})
+    save(run, [*annotations_of(run), flagged, other])
+    handed_out(tmp_path, slide(tmp_path, run_id=OTHER_RUN))
+    now = [o for o in objects_of(run) if o.kind is Kind.TILE]
+    assert {o.uuid for o in now} == {judged.uuid, tiles("s1", 2, OTHER_RUN)[1].uuid}
+    assert [verdict_of(o.measurements) for o in now if o.uuid == judged.uuid] == [Verdict.FLAGGED]
+
+
+@pytest.mark.parametrize("by", [(150, 0), (0, 0)])
+def test_what_a_person_moved_away_or_cut_down_does_not_come_back(tmp_path: Path, by: tuple[int, int]) -> None:
+    run, _ = handed_out(tmp_path)
+    first, *rest = annotations_of(run)
+    assert first.geometry is not None
+    shape = translate(first.geometry, *by) if any(by) else first.geometry.intersection(box(420, 420, 470, 580))
+    save(run, [replace(first, geometry=shape, measurements={}), *rest, *tiles("s1", 2)])
+    handed_out(tmp_path, slide(tmp_path, run_id=OTHER_RUN))
+    there = [o for o in annotations_of(run) if o.geometry is not None and o.geometry.centroid.x < 800]
+    assert [o.uuid for o in there] == [first.uuid]
 
 
 def test_a_newer_model_leaves_out_what_is_settled_and_says_so(tmp_path: Path) -> None:

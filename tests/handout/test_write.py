@@ -28,7 +28,6 @@ from tests.handout.made import (
 from wsi_pipeline.config import Handout
 from wsi_pipeline.files import read_json, sha256_file
 from wsi_pipeline.handout import read_plans, snapshot_of
-from wsi_pipeline.handout.budget import too_many
 from wsi_pipeline.objects import META_RUN, Kind, PathClass
 from wsi_pipeline.qupath import read_geojson
 from wsi_pipeline.states import EVENTS, MARKER
@@ -216,8 +215,3 @@ def test_a_slide_that_is_refused_leaves_no_trace_in_the_plan(tmp_path: Path) -> 
     run, result = handed_out(tmp_path, remote, slide(tmp_path, "s1"))
     assert [p for p in result.problems if p.startswith("far: ")]
     assert [s.slide_id for s in read_plans(run)[0].slides] == ["s1"]
-
-
-def test_two_hundred_images_are_enough_for_one_project() -> None:
-    assert too_many(200) == []
-    assert "201 images" in too_many(201)[0]

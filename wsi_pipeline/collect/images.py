@@ -14,6 +14,7 @@ from wsi_pipeline.collect.changed import ChangedTile
 from wsi_pipeline.collect.conflicts import Work, work_of
 from wsi_pipeline.collect.doubt import tiles_of_image
 from wsi_pipeline.collect.guard import ImageLog, loss
+from wsi_pipeline.collect.judged import JudgedTile, judged_tiles
 from wsi_pipeline.collect.matching import Change, match
 from wsi_pipeline.collect.planted import without_planted
 from wsi_pipeline.collect.rows import Correction, Occasion, rows_of
@@ -43,6 +44,7 @@ class CollectedImage:
     tiles: tuple[ChangedTile, ...] = ()
     changes: tuple[AuditEntry, ...] = ()
     work: Work | None = None
+    judged: tuple[JudgedTile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,18 @@ def collect_image(
     changes = changes_of(plan.batch, plan.rater, slide.slide_id, pairs)
     work = work_of(plan, slide, state, pairs)
     return CollectedImage(
-        plan, slide, image.entry_id, state, source, annotations, tuple(rows), facts, tiles, changes, work
+        plan,
+        slide,
+        image.entry_id,
+        state,
+        source,
+        annotations,
+        tuple(rows),
+        facts,
+        tiles,
+        changes,
+        work,
+        judged_tiles(occasion, after),
     )
 
 

@@ -16,6 +16,7 @@ from wsi_pipeline.collect.costs import cost_figures
 from wsi_pipeline.collect.doubt import doubt_figures
 from wsi_pipeline.collect.flag_references import planted_flags, repeat_figures
 from wsi_pipeline.collect.images import Alarm, CollectedImage
+from wsi_pipeline.collect.judged import TYPES as JUDGED_TILES
 from wsi_pipeline.collect.kept import kept_times, with_times
 from wsi_pipeline.collect.matching import Change
 from wsi_pipeline.collect.other_times import best, other_times
@@ -120,6 +121,7 @@ def collect(
     # metrics.json comes last, so that it never tells of files that are not there.
     write_corrections(run.corrections, [row for image in images for row in image.rows])
     write_table(run.changed_tiles, [tile for image in images for tile in image.tiles], CHANGED_TILES)
+    write_table(run.judged_tiles, [tile for image in images for tile in image.judged], JUDGED_TILES)
     write_times(run.time, times)
     write_table(run.region_time, regions, REGION_TIMES)
     write_json(run.metrics, metrics)

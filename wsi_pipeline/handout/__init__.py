@@ -1,5 +1,6 @@
 """Handing out: the plan, the snapshot that corrections are compared with, and the QuPath project."""
 
+from wsi_pipeline.handout.batches import batches_alone
 from wsi_pipeline.handout.budget import over_budget
 from wsi_pipeline.handout.held import handout_held
 from wsi_pipeline.handout.images import HandoutResult, HandoutSlide, state_of
@@ -22,6 +23,7 @@ __all__ = [
     "PlantedObjects",
     "Study",
     "StudyBatch",
+    "batches_alone",
     "extend_study",
     "hand_out",
     "handout_held",

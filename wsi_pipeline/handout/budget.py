@@ -12,8 +12,6 @@ from wsi_pipeline.objects import Kind, PathObject
 MOST_ANNOTATIONS = 500
 MOST_VERTICES = 200_000
 MOST_OBJECTS = 5_000
-# QuPath's list of images drags beyond about a thousand; a batch should be over in weeks, not in months.
-MOST_IMAGES = 200
 
 
 def over_budget(objects: Sequence[PathObject]) -> list[str]:
@@ -28,12 +26,3 @@ def over_budget(objects: Sequence[PathObject]) -> list[str]:
     if len(objects) > MOST_OBJECTS:
         found.append(f"{len(objects)} objects (above {MOST_OBJECTS}, where undo gets slow): flag fewer tiles")
     return found
-
-
-def too_many(images: int) -> list[str]:
-    """A remark when a project holds more images than a person should be given at once."""
-    if images <= MOST_IMAGES:
-        return []
-    return [
-        f"{images} images in one project (above {MOST_IMAGES}): hand out parts of the cohort into outputs of their own"
-    ]

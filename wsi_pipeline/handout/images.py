@@ -83,6 +83,17 @@ class HandoutResult:
     warnings: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
+    def add(self, batch: str, done: HandoutResult) -> None:
+        """Take in what came of one batch of several."""
+        self.projects.append(done.project)
+        self.images += done.images
+        self.objects += done.objects
+        self.added += done.added
+        self.replaced += done.replaced
+        self.budget.update(done.budget)
+        self.warnings += [f"{batch}: {text}" for text in done.warnings]
+        self.problems += [f"{batch}: {text}" for text in done.problems]
+
 
 @dataclass(slots=True)
 class Batch:

@@ -11,7 +11,7 @@ from wsi_pipeline import audit
 from wsi_pipeline.config import PURPOSE, Handout
 from wsi_pipeline.errors import ProjectError, WsiError
 from wsi_pipeline.files import read_json, write_bytes, write_json, write_text
-from wsi_pipeline.handout.budget import over_budget, too_many
+from wsi_pipeline.handout.budget import over_budget
 from wsi_pipeline.handout.frame import check_frame
 from wsi_pipeline.handout.images import Batch, HandoutResult, HandoutSlide
 from wsi_pipeline.handout.keycard import key_card, study_card
@@ -59,6 +59,8 @@ class Part:
     ordered: bool = False
     guideline: tuple[str, bytes] | None = None
     purpose: str = PURPOSE
+    budget_told: bool = False
+    """Whether what is too much for QuPath was said already, of all batches together."""
 
     @classmethod
     def alone(
@@ -109,8 +111,9 @@ def _written(
     # Of all images, before the first is written: what is too much can still be handed out otherwise.
     budget = {slide.slide_id: too_much for slide in slides if (too_much := over_budget(slide.objects))}
     remarks = [f"{slide_id}: {text}" for slide_id, texts in budget.items() for text in texts]
-    for remark in remarks:
-        logger.warning("%s", remark)
+    if not part.budget_told:
+        for remark in remarks:
+            logger.warning("%s", remark)
     project = open_project(path, settings.backend) if path.exists() else create_project(path, settings.backend)
     wanted = _classes(project.path_classes, classes, settings)
     if tuple(wanted) != project.path_classes or not all(_is_there(plan, slide) for slide in slides):
@@ -130,7 +133,6 @@ def _written(
     _companions(path.parent, batch.plan, part, batch.result.warnings)
     _note(run, batch.plan)
     batch.result.images = len(project.images())
-    batch.result.warnings += too_many(batch.result.images)
     return batch.result
 
 

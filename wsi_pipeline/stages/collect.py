@@ -15,6 +15,8 @@ from wsi_pipeline.privacy import expire_events
 from wsi_pipeline.rundir import RunDir
 from wsi_pipeline.stages.lock import exclusive
 from wsi_pipeline.stages.predict import model_path_of
+from wsi_pipeline.stages.queue import write_queue
+from wsi_pipeline.stages.state import read_run
 
 
 def collect_run(config: Config, *, workers: int | None = None) -> CollectResult:
@@ -33,6 +35,10 @@ def collect_run(config: Config, *, workers: int | None = None) -> CollectResult:
             config.costs,
             calibration=calibration_of(config),
             workers=workers or available_cores(),
+        )
+        # What was judged is no longer to be looked at.
+        write_queue(
+            run, [slide_id for slide_id, slide in read_run(run.run_json).slides.items() if slide.state == "done"]
         )
         if config.privacy.keep_events_days is not None:
             expire_events(run, config.review, config.privacy.keep_events_days)

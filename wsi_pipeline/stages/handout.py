@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -25,10 +25,13 @@ from wsi_pipeline.handout import (
     PlantedObjects,
     Study,
     StudyBatch,
+    batches_alone,
     extend_study,
     hand_out,
     note_handout,
+    over_budget,
     plant,
+    read_plans,
     read_study,
     waits_for,
     write_study,
@@ -88,8 +91,9 @@ def hand_out_run(
             progress.finish(slide_id, "read")
         classes = [PathClass(c["name"], tuple(c["color"])) for c in record.model["classes"]]
         if study is None:
-            part = Part.alone(run, config.handout, guideline, config.privacy.purpose)
-            result = hand_out(run, config.handout, classes, list(slides.values()), part)
+            result = hand_out_alone(
+                run, config.handout, classes, list(slides.values()), guideline, config.privacy.purpose
+            )
         else:
             # The plan and its hash are on disk before the first image is.
             study = write_study(run, study, Design.of(config.handout), batches)
@@ -210,6 +214,7 @@ def hand_out_study(
     """Write the projects of these batches; one that cannot be written now is a problem, and the others go on."""
     total = HandoutResult(run.root / "projects")
     names = [c.name for c in classes]
+    _tell_budget(slides[i] for i in dict.fromkeys(c.slide_id for b, _ in due for c in b.cases) if i in slides)
     for batch, forced in due:
         note_handout(run, batch, datetime.now(UTC), forced)
         part = Part(
@@ -222,6 +227,7 @@ def hand_out_study(
             ordered=settings.arms != ("assisted",),
             guideline=guideline,
             purpose=purpose,
+            budget_told=True,
         )
         given = [_given(slides[c.slide_id], c, names, settings, batch) for c in batch.cases if c.slide_id in slides]
         try:
@@ -230,16 +236,39 @@ def hand_out_study(
             # One rater who has the project open does not keep the others waiting.
             total.problems.append(f"{batch.name}: {error}")
             continue
-        total.projects.append(done.project)
         total.project = done.project if len(due) == 1 else total.project
-        total.images += done.images
-        total.objects += done.objects
-        total.added += done.added
-        total.replaced += done.replaced
-        total.budget.update(done.budget)
-        total.warnings += [f"{batch.name}: {text}" for text in done.warnings]
-        total.problems += [f"{batch.name}: {text}" for text in done.problems]
+        total.add(batch.name, done)
     return total
+
+
+def hand_out_alone(
+    run: RunDir,
+    settings: Handout,
+    classes: Sequence[PathClass],
+    slides: Sequence[HandoutSlide],
+    guideline: tuple[str, bytes] | None = None,
+    purpose: str = PURPOSE,
+) -> HandoutResult:
+    """Write the project of the one rater, or several where there are more slides than fit into one."""
+    batches = batches_alone(slides, read_plans(run), settings.rater, settings.batch_size)
+    total = HandoutResult(run.root)
+    _tell_budget(slides)
+    for number, project, own in batches:
+        part = Part(f"batch-{number}", settings.rater, project, guideline=guideline, purpose=purpose, budget_told=True)
+        if len(batches) == 1:
+            return hand_out(run, settings, classes, own, part)
+        try:
+            total.add(part.batch, hand_out(run, settings, classes, own, part))
+        except ProjectError as error:
+            total.problems.append(f"{part.batch}: {error}")
+    return total
+
+
+def _tell_budget(slides: Iterable[HandoutSlide]) -> None:
+    """Say what is too much for QuPath, of every image of every batch, before the first project is written."""
+    for slide in slides:
+        for text in over_budget(slide.objects):
+            logger.warning("%s: %s", slide.slide_id, text)
 
 
 def _given(
