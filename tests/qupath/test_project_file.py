@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from hypothesis import strategies as st
 
 from wsi_pipeline.errors import ProjectChanged, ProjectError
 from wsi_pipeline.objects import PathClass
+from wsi_pipeline.qupath.builders import pixel_size
+from wsi_pipeline.qupath.native_project import NativeProject
 from wsi_pipeline.qupath.project_file import (
     argb_of,
     classes_path,
@@ -35,6 +39,12 @@ def _head(**more: Any) -> dict[str, Any]:
 
 def _image(**more: Any) -> dict[str, Any]:
     return {"serverBuilder": BUILDER, "entryID": 1, "imageName": "a.svs", "metadata": {}, **more}
+
+
+def _pixels(value: Any) -> dict[str, Any]:
+    """Metadata of a server builder with a pixel of this size."""
+    side = {"value": value, "unit": "µm"}
+    return {"width": 9, "height": 8, "pixelCalibration": {"pixelWidth": side, "pixelHeight": dict(side)}}
 
 
 @pytest.fixture
@@ -195,6 +205,14 @@ def test_what_qupath_takes_is_taken(written: Callable[[Any], Path]) -> None:
         (_head(images=[_image(serverBuilder={"uri": "file:///a"})]), "builderType"),
         (_head(images=[_image(serverBuilder={"builderType": "rotated", "builder": {"uri": "x"}})]), "builderType"),
         (_head(images=[_image(serverBuilder={**BUILDER, "uri": "file:///a b.svs"})]), "percent-encode"),
+        (_head(images=[_image(serverBuilder={**BUILDER, "uri": "http://[::1"})]), "no address"),
+        (_head(images=[_image(serverBuilder={**BUILDER, "args": 3})]), "`args`"),
+        (_head(images=[_image(serverBuilder={**BUILDER, "args": [None]})]), "`args`"),
+        (_head(images=[_image(serverBuilder={**BUILDER, "providerClassName": ["x"]})]), "`providerClassName`"),
+        (_head(images=[_image(serverBuilder={**BUILDER, "metadata": 7})]), "no JSON object"),
+        (_head(images=[_image(serverBuilder={**BUILDER, "metadata": _pixels("wide")})]), "`pixelWidth`"),
+        (_head(images=[_image(serverBuilder={**BUILDER, "metadata": _pixels(True)})]), "`pixelWidth`"),
+        (_head(version=["0.6.0"]), "`version`"),
     ],
 )
 def test_what_qupath_refuses_is_refused_in_one_sentence(written: Callable[[Any], Path], value: Any, says: str) -> None:
@@ -203,6 +221,58 @@ def test_what_qupath_refuses_is_refused_in_one_sentence(written: Callable[[Any],
         read_project_file(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+ODD: list[Any] = [
+    None,
+    True,
+    0,
+    -1,
+    1.5,
+    "",
+    "x",
+    "%zz",
+    "http://[::1",
+    [],
+    {},
+    [1],
+    [None],
+    {"a": None},
+    {"value": "x"},
+]
+
+
+def _places(value: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where something stands in JSON, as the keys and indices that lead to it."""
+    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, below in pairs:
+        yield (*above, key)
+        yield from _places(below, (*above, key))
+
+
+@given(st.data())
+def test_odd_values_in_any_place_give_a_project_or_the_one_error(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    turned = {"builderType": "rotated", "rotation": "ROTATE_90", "builder": {**BUILDER, "metadata": _pixels(0.5)}}
+    images = [_image(), _image(entryID=2, serverBuilder=turned, description="d", tags=["t"])]
+    project = copy.deepcopy(_head(images=images))
+    for _ in range(data.draw(st.integers(1, 3))):
+        *above, last = data.draw(st.sampled_from(list(_places(project))))
+        place: Any = project
+        for key in above:
+            place = place[key]
+        place[last] = copy.deepcopy(data.draw(st.sampled_from(ODD)))
+    path = tmp_path_factory.mktemp("odd") / "project.qpproj"
+    path.write_bytes(orjson.dumps(project))
+    with suppress(ProjectError):
+        opened = NativeProject.open(path, read_only=True)
+        for image in opened.images():
+            assert isinstance(image.uri + image.name + (image.description or ""), str)
+            assert len(pixel_size(opened.entry(image.entry_id).builder) or "...") == 3
+            with suppress(ProjectError):
+                assert len(image.affine) == 6
+        opened.find(uri="file:///nowhere.svs")
 
 
 @pytest.mark.parametrize("text", ["[]", "{", '{"pathClasses": [3]}'])

@@ -64,6 +64,10 @@ def check_uri(uri: Any, where: str) -> None:
             f"{where}: the address {uri} holds {bad.group()!r}, for which QuPath refuses the whole project; "
             "percent-encode it"
         )
+    try:
+        urlsplit(uri)
+    except ValueError as error:
+        raise ProjectError(f"{where}: {uri} is no address ({error}); QuPath opens nothing of the project") from error
 
 
 @lru_cache(maxsize=8192)
@@ -115,8 +119,12 @@ def pixel_size(builder: Builder) -> tuple[float, float, str] | None:
     calibration = metadata.get("pixelCalibration") if isinstance(metadata, Mapping) else None
     if not isinstance(calibration, Mapping):
         return None
-    width, height = calibration.get("pixelWidth") or {}, calibration.get("pixelHeight") or {}
-    return float(width.get("value", 1.0)), float(height.get("value", 1.0)), str(width.get("unit", "px"))
+    width, height = (_mapping(calibration.get(key)) for key in ("pixelWidth", "pixelHeight"))
+    return float(width.get("value") or 1.0), float(height.get("value") or 1.0), str(width.get("unit", "px"))
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def uri_builder(

@@ -20,8 +20,8 @@ from wsi_pipeline.states import verdict_of
 
 # Deepest nesting that survives QuPath's own reading and saving on a Java thread with the default stack.
 MAX_DEPTH = 100
-# The file stores polygons as 32-bit floats (steps of 1/64 px at 200,000 px), and QuPath from 0.6 on turns the numbers of
-# every other area into such as it reads them, after rounding to 0.01 px, as the snapshot does.
+# The file stores polygons as 32-bit floats (steps of 1/64 px at 200,000 px), and QuPath from 0.6 on makes such of every
+# other area as well when it reads it, after rounding to 0.01 px, as the snapshot does.
 STORED = 0.05
 _ALONG_AXES = {Roi.RECTANGLE, Roi.ELLIPSE}
 

@@ -266,6 +266,8 @@ def parse_object(data: bytes, path: Path) -> dict[str, Any]:
 
 def _check_head(raw: Mapping[str, Any], path: Path) -> None:
     version = raw.get("version")
+    if version is not None and not isinstance(version, str | int | float):
+        raise ProjectError(f"{path}: `version` is not a text; QuPath does not open it")
     if version in _REFUSED_VERSIONS:
         raise ProjectError(f"{path} was written by QuPath {version}, which no later QuPath opens")
     if version is None and "lastID" not in raw:
@@ -296,10 +298,27 @@ def _check_builder(builder: Builder, where: str) -> None:
     while isinstance(step, Mapping):
         if not isinstance(step.get("builderType"), str):
             raise ProjectError(f"{where}: a server builder without `builderType`; QuPath does not open the project")
+        _check_metadata(step.get("metadata"), where)
         step = step.get("builder")
     core = innermost(builder)
-    if core.get("builderType") == "uri":
+    if core.get("builderType") == "uri" or "uri" in core:
         check_uri(core.get("uri"), where)
+        provider, args = core.get("providerClassName"), core.get("args")
+        texts = isinstance(args or [], list) and all(isinstance(arg, str | int | float) for arg in args or [])
+        if not texts or not isinstance(provider, str | None):
+            raise ProjectError(f"{where}: `args` or `providerClassName` is no text; QuPath does not open the project")
+
+
+def _check_metadata(metadata: Any, where: str) -> None:
+    """Refuse a pixel size that is none: QuPath would not open the project, and everything in µm depends on it."""
+    calibration = metadata.get("pixelCalibration") if isinstance(metadata, Mapping) else None
+    if not isinstance(metadata, Mapping | None) or not isinstance(calibration, Mapping | None):
+        raise ProjectError(f"{where}: the metadata of its server builder are no JSON object; QuPath does not open it")
+    for key in ("pixelWidth", "pixelHeight"):
+        length = (calibration or {}).get(key)
+        value = length.get("value", 1.0) if isinstance(length, Mapping) else length
+        if isinstance(value, bool) or not isinstance(value, int | float | None):
+            raise ProjectError(f"{where}: its `{key}` is no number; QuPath does not open the project")
 
 
 def read_classes(project: Path) -> tuple[PathClass, ...]:

@@ -1,8 +1,8 @@
 """QuPath's regions as the file stores them, and the shapely geometries that they mean.
 
 Polygons, polylines and points are float32; rectangles, ellipses and lines are two corners in float64; everything else
-is WKB, in float64 too, but QuPath from 0.6 on rounds its numbers to 0.01 px and float32 when it reads them. All in px of
-the image as QuPath shows it.
+is WKB, in float64 too, but QuPath from 0.6 on rounds its numbers to 0.01 px and float32 when it reads them. All in px
+of the image as QuPath shows it.
 """
 
 from __future__ import annotations
