@@ -437,6 +437,21 @@ def test_in_a_study_data_quality_counts_readings_and_names_nobody(facts: Run) ->
     assert "batch-assisted" in untimed.what
 
 
+def test_odd_visits_are_told_by_kind_with_what_is_done_about_them(facts: Run) -> None:
+    odd = [
+        {"kind": kind, "log": "lindqvist-0.jsonl", "rater": "lindqvist", "treatment": treatment}
+        for kind, treatment in (("never_closed", "to the last action"), ("clock_back", "a visit of its own"))
+    ]
+    shown = with_part(facts, "time", {**facts.time, "anomalies": [*odd, odd[0]]})
+    (found,) = [c.issues for c in concerns(shown) if c.title.startswith("Odd visits")]
+    assert [(issue.where, issue.what) for issue in found] == [
+        ("clock back", "1 time; a visit of its own"),
+        ("never closed", "2 times; to the last action"),
+    ]
+    (none,) = [c.issues for c in concerns(facts) if c.title.startswith("Odd visits")]
+    assert none == ()
+
+
 def test_a_class_that_only_some_readings_have_is_in_the_sums_and_has_a_colour(folder: Path) -> None:
     run = build_run(folder, replace(STUDY, slides=3))
     metrics = read_json(run.metrics)

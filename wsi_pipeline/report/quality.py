@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from wsi_pipeline.report import numbers as fmt
 from wsi_pipeline.report.facts import Run, Status
 from wsi_pipeline.report.raters import without_names
-from wsi_pipeline.report.reading import text, texts
+from wsi_pipeline.report.reading import mapping, text, texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,11 @@ def concerns(run: Run) -> tuple[Concern, ...]:
             "None." if text(run.time.get("rule")) else "No log was read.",
         ),
         Concern(
+            "Odd visits, and what is done about them",
+            _anomalies(run),
+            "None." if text(run.time.get("rule")) else "No log was read.",
+        ),
+        Concern(
             "Restored files",
             tuple(Issue("", without_names(word, run)) for word in texts(run.metrics.get("restored") or [])),
             "None." if run.metrics else "Nothing has been collected yet.",
@@ -90,6 +95,17 @@ def concerns(run: Run) -> tuple[Concern, ...]:
             tuple(Issue("", problem) for problem in run.problems),
             "None: every file that is there could be read.",
         ),
+    )
+
+
+def _anomalies(run: Run) -> tuple[Issue, ...]:
+    """`time.anomalies` of metrics.json by kind, with how the default rule treats each."""
+    raw = run.time.get("anomalies")
+    found = [mapping(item) for item in raw] if isinstance(raw, list) else []
+    counts = Counter((text(item.get("kind")) or "", text(item.get("treatment")) or "") for item in found)
+    return tuple(
+        Issue(kind.replace("_", " "), f"{fmt.counted(count, 'time')}; {treatment}")
+        for (kind, treatment), count in sorted(counts.items())
     )
 
 
