@@ -112,6 +112,16 @@ def test_pairs_without_time_are_left_out_and_counted() -> None:
     assert found.ratio == pytest.approx(saving_of(readings[4:]).ratio or 0)
 
 
+@pytest.mark.parametrize(("gone", "flagged"), [(1, False), (2, True)])
+def test_above_five_percent_of_the_pairs_without_time_in_an_arm_are_flagged(gone: int, flagged: bool) -> None:
+    # 2 of 60 readings are 3 %, and so are their 2 partners; the pairs that are lost are 2 of 30.
+    readings = paired(study(5, 6))
+    manual = [i for i, r in enumerate(readings) if r.arm is Arm.MANUAL][:gone]
+    found = saving_of([replace(r, seconds=np.nan) if i in manual else r for i, r in enumerate(readings)])
+    assert (found.dropped, found.unpaired, found.pairs) == (gone, gone, 30 - gone)
+    assert any(f"{gone} of 30 pairs" in word for word in found.warnings) is flagged
+
+
 def test_a_crossover_of_one_reading_each_recovers_the_ratio_from_slides_of_all_lengths() -> None:
     found = saving_of(crossover())
     assert found.design == str(Layout.CROSSOVER)

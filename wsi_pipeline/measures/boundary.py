@@ -118,8 +118,10 @@ def compare_many_boundaries(
     # A shift by exactly the tolerance is within it, whatever the last bit says.
     reach = tolerance_um / mpp * (1 + 1e-9)
     (left,) = np.nonzero(~alike & (lengths[0] > 0) & (lengths[1] > 0))
-    for some in _batches(left, (lengths[0] + lengths[1]) / mpp / wanted):
-        for index, result in zip(some, _measured(before[some], after[some], mpp, wanted, reach), strict=True):
+    length = (lengths[0] + lengths[1]) / mpp
+    step = np.maximum(wanted, length / MOST_SAMPLES)
+    for some in _batches(left, length / np.where(step > 0, step, 1.0)):
+        for index, result in zip(some, _measured(before[some], after[some], mpp, step[some], reach), strict=True):
             found[index] = result
     return found
 
@@ -143,10 +145,9 @@ def _batches(left: NDArray[np.intp], samples: Floats) -> Iterator[NDArray[np.int
         yield left[first:]
 
 
-def _measured(before: Shapes, after: Shapes, mpp: float, wanted: float, reach: float) -> list[Boundaries]:
-    """Compare regions of which none is empty; `wanted` (the step) and `reach` (the tolerance) in px."""
+def _measured(before: Shapes, after: Shapes, mpp: float, step: Floats, reach: float) -> list[Boundaries]:
+    """Compare regions of which none is empty; `step` (of each pair) and `reach` (the tolerance) in px."""
     length_a, length_b = shapely.length(before), shapely.length(after)
-    step = np.maximum(wanted, (length_a + length_b) / MOST_SAMPLES)
     a, b, both = _told_apart(Polygons.of(before), Polygons.of(after))
     sides = zip(_from_polygons(a, b, both, step), _from_polygons(b, a, both, step), strict=True)
     return [

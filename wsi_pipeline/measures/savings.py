@@ -131,7 +131,9 @@ def saving_of(readings: Sequence[Reading], *, bootstrap: int = 2000, seed: int =
     first = manual_first(compared) if crossed_raters else None
     kind, label, warnings = _named(first, crossed_raters, raters)
     unpaired = len(used) - len(compared)
-    warnings += _gaps(dropped, unpaired, len(readings), found)
+    # Counted before anything is left out: a pair that lacks one time is one pair less.
+    asked = len(pairs_of(readings)) if layout is Layout.PAIRED else 0
+    warnings += _gaps(dropped, unpaired, len(readings), found) + _lost_pairs(asked, len(pairs))
     hours = {arm: [r.seconds / 3600 for r in compared if r.arm is arm] for arm in Arm}
     return Saving(
         kind=kind,
@@ -176,12 +178,19 @@ def _named(first: float | None, crossed_raters: bool, raters: int) -> tuple[Savi
 def _gaps(dropped: int, unpaired: int, given: int, found: Comparison) -> list[str]:
     warnings = []
     if dropped > _MANY_DROPPED * given:
-        warnings.append(f"{dropped} of {given} readings have no time of their own and were left out.")
+        warnings.append(f"{dropped} of {given} readings have no time, or are not the first in their arm: left out.")
     if unpaired > _MANY_DROPPED * given:
         warnings.append(f"{unpaired} of {given} readings have no partner in the other arm and were left out.")
     if found.ci95 is None:
         warnings.append("The readings are too few for an interval.")
     return warnings
+
+
+def _lost_pairs(asked: int, used: int) -> list[str]:
+    lost = asked - used
+    if lost <= _MANY_DROPPED * asked:
+        return []
+    return [f"{lost} of {asked} pairs have no time, or a time of zero, in one of the arms and were left out."]
 
 
 def _method(layout: Layout, raters: int, df: float | None) -> str:
