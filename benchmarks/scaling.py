@@ -1,7 +1,7 @@
 """What the engine costs beside the work: a cohort of 10,000 slides that need no computing, and 1 or 2 worker processes.
 
     python -m benchmarks.scaling [--slides 1000] [--of 10000] [--workers 2]
-    python -m benchmarks.scaling --processes SLIDE WEIGHTS|null
+    python -m benchmarks.scaling --processes SLIDE WEIGHTS|baseline
 
 The first runs part of a simulated cohort of slides of 100 blocks through the engine: real prediction stores, real
 worker processes and a real scheduler, runs of 32 blocks; a worker says at once that its blocks are done. `scheduler_mb`
