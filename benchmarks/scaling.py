@@ -127,9 +127,11 @@ def predicted(slide: str, weights: str, cores: list[int]) -> dict[str, Any]:
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)
     try:
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
     finally:
         os.sched_setaffinity(0, before)
+    if done.returncode:
+        raise SystemExit(f"{len(cores)} workers: {done.stderr.strip()}")
     line: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return line
 
