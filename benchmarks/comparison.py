@@ -45,6 +45,15 @@ def main() -> None:
     if not options.null:
         outcome("benchmarks.engine", str(slide), weights)
     ours = outcome("benchmarks.engine", str(slide), weights)
+    if not options.null:
+        alone = outcome("benchmarks.model_alone", str(slide), weights, "--windows")
+        report(
+            run="the model alone beside the engine",
+            size=options.size,
+            model_cpu_s=alone["cpu_s"],
+            engine_cpu_s=ours["cpu_s"] - ours["start_cpu_s"],
+            share=alone["cpu_s"] / (ours["cpu_s"] - ours["start_cpu_s"]),
+        )
     for extra in ([],) if options.null else ([], ["--channels-last"]):
         theirs = outcome(
             "benchmarks.naive", str(slide), weights, *extra, "--output", str(slide.with_suffix(".geojson"))

@@ -46,6 +46,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="a new folder to keep the run in")
     parser.add_argument("--json", action="store_true", help="accepted for symmetry; the output always is JSON")
     options = parser.parse_args()
+    if options.weights == "null" and options.workers:
+        parser.error("`null` is known to this process alone; give `baseline` or weights with --workers")
     slide = options.slide.absolute()
     with tempfile.TemporaryDirectory() as folder:
         output = options.output or Path(folder) / "run"

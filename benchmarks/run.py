@@ -20,6 +20,8 @@ LONG = (
     ("benchmarks.measures", "--slides", "1000", "--workers", "2"),
     ("benchmarks.vast",),
     ("benchmarks.scaling",),
+    # On the smaller slide of `vast`.
+    ("benchmarks.scaling", "--processes", "build/bench/vast-16384.tif", "baseline"),
 )
 
 

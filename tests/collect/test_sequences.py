@@ -37,7 +37,7 @@ from tests.killing import killed_at
 from wsi_pipeline import audit
 from wsi_pipeline.collect import Change, collect
 from wsi_pipeline.collect.images import on_the_snapshots_grid
-from wsi_pipeline.collect.trail import digest_of
+from wsi_pipeline.collect.trail import digests_of
 from wsi_pipeline.files import sha256_file
 from wsi_pipeline.handout import hand_out, read_plans
 from wsi_pipeline.objects import Kind, PathObject
@@ -557,8 +557,9 @@ class Review(RuleBasedStateMachine):
             there = {o.uuid: o for o in on_the_snapshots_grid(objects_of(self.run, slide_id))}
             for (first, second), change in {} if slide_id in waiting else sheet.expected().items():
                 if change is not Change.UNTOUCHED:
-                    before = digest_of(sheet.given[first]) if first else None
-                    now[slide_id, (first, second)] = (str(change), before, digest_of(there[second]) if second else None)
+                    before = digests_of([sheet.given[first]])[0] if first else None
+                    after = digests_of([there[second]])[0] if second else None
+                    now[slide_id, (first, second)] = (str(change), before, after)
         wanted = {key: said for key, said in now.items() if told.get(key) != said}
         gone = {key: ("reverted", after, before) for key, (_, before, after) in told.items() if key not in now}
         return new, wanted | gone
