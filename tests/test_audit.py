@@ -33,6 +33,8 @@ def test_a_chain_verifies_and_nothing_appended_changes_nothing(tmp_path: Path) -
         (lambda x: [x[0], x[1].replace(b'"ann"', b'"bob"'), *x[2:]], "line 2 was changed"),
         (lambda x: [x[0], *x[2:]], "line 2 does not follow"),
         (lambda x: [*x[:2], x[1], *x[2:]], "line 3 does not follow"),
+        (lambda x: [x[0], x[2], x[1], x[3]], "line 2 does not follow"),
+        (lambda x: [x[1], x[0], *x[2:]], "line 1 does not follow"),
         (lambda x: x[:3], "line 4 to 4 are missing"),
         (lambda x: [], "line 1 to 4 are missing"),
         (lambda x: [x[0], b"{}\n", *x[2:]], "line 2 has other fields"),

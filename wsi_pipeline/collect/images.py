@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,6 +28,10 @@ from wsi_pipeline.objects import Kind, PathObject
 from wsi_pipeline.qupath import Project, ProjectImage
 from wsi_pipeline.rundir import RunDir
 from wsi_pipeline.states import META_SLIDE, META_SOURCE, ImageState, Source
+
+# QuPath saves an image within seconds; a file that cannot be read is read again while it is as new as that.
+SAVES_WITHIN_S = 10.0
+PAUSES_S = (0.2, 0.5, 1.0, 2.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +86,7 @@ def collect_image(
             return Alarm(
                 slide.slide_id, "its image is no longer in the project; add it again from project.qpproj.backup"
             )
-        after = on_the_snapshots_grid(image.read_objects())
+        after = on_the_snapshots_grid(_read(project, image))
         # Restored to a state from before the last handout, an image is compared with what it held then.
         slide = handout_held(run, plan, slide, after) or slide
         before, planted = snapshot_of(run, plan, slide), planted_in(run, plan, slide)
@@ -153,6 +158,27 @@ def collect_image(
         work,
         judged_tiles(occasion, after),
     )
+
+
+def _read(project: Project, image: ProjectImage) -> list[PathObject]:
+    """The objects of an image that QuPath may be saving at this moment: it moves the old file away, then writes."""
+    for pause in PAUSES_S:
+        try:
+            return image.read_objects()
+        except WsiError:
+            if not _is_being_saved(project, image):
+                raise
+            time.sleep(pause)
+    return image.read_objects()
+
+
+def _is_being_saved(project: Project, image: ProjectImage) -> bool:
+    files = (project.path.parent / "data" / str(image.entry_id)).glob("data.qpdata*")
+    try:
+        # Of a file that was renamed, only this time is new.
+        return any(time.time() - file.stat().st_ctime < SAVES_WITHIN_S for file in files)
+    except FileNotFoundError:
+        return True  # the backup went just now: the save is done
 
 
 def on_the_snapshots_grid(objects: Sequence[PathObject]) -> list[PathObject]:

@@ -11,7 +11,7 @@ Open `project.qpproj` in QuPath. Each image holds regions that a model drew. Cor
 
 1. Double-click an image in the list. Sorted by `wsi_priority` (right-click, *Sort by*), the least certain come first.
 2. Yellow squares (class *Review*) are places where the model was unsure. The script *wsi_review* walks through them
-   (*Automate > Project scripts*).
+   (*Automate > Project scripts*, or the menu *Extensions > Review study*); its keys stand below.
 3. Correct:
    - **Brush** (B): draw inside a region to add to it. **Alt** + drag takes away. **Shift** + drag adds to the
      selected region.
@@ -20,8 +20,23 @@ Open `project.qpproj` in QuPath. Each image holds regions that a model drew. Cor
    - Class: select the region, choose a class in *Annotations*, *Set selected*. What should not count: *Ignore\\**.
    - A hides and shows regions, H the squares, F fills them.
 4. **Ctrl+S** saves. QuPath does not save by itself.
-5. When an image is done, set its metadata `wsi_state` to `reviewed` (key R in the script). Only then do regions that
-   you left alone count as accepted.
+5. When an image is done, press R in the script's window (it saves, and sets the metadata `wsi_state` to `reviewed`).
+   Only then do regions that you left alone count as accepted. More to do? I sets it back to `in_progress`.
+
+## Keys of the review window
+In the window itself, and with **Alt** in QuPath's own:
+
+| key | what it does |
+|---|---|
+| N, Right | next square |
+| P, Left | previous square |
+| A | accept: what is drawn here is right |
+| F | flag the square for discussion |
+| 1 to 9 | class of the selected regions, as the window lists them |
+| R | save, and mark the image as reviewed |
+| I | the image is in progress again |
+| O | next image that is not reviewed |
+| Ctrl+S | save |
 
 If the brush does not edit: the region is locked (Ctrl+K unlocks it), or it was not selected. On Linux, use Alt+Super.
 
