@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 
 import pytest
+import shapely
 
 from wsi_pipeline.errors import ProjectChanged, ProjectError
+from wsi_pipeline.objects import Kind, PathObject
 from wsi_pipeline.qupath.data_files import DataFiles, backup_of
+from wsi_pipeline.qupath.history import write_twin
+from wsi_pipeline.qupath.native.qpdata import QpData, write_qpdata
 
 
 def _saved_by_qupath(project: Path, data: bytes, entry: int = 1) -> Path:
@@ -127,3 +132,13 @@ def test_ids_of_folders_that_remain_are_known(tmp_path: Path) -> None:
     for name in ("2", "11", "metadata.json", "x3"):
         (tmp_path / "data" / name).mkdir(parents=True)
     assert DataFiles(tmp_path).highest_id() == 11
+
+
+def test_a_copy_with_a_shape_that_geojson_cannot_hold_has_no_twin_and_stays(tmp_path: Path) -> None:
+    whole = PathObject(uuid=str(uuid.UUID(int=1)), kind=Kind.ANNOTATION, geometry=shapely.box(0, 0, 9, 9))
+    empty = PathObject(uuid=str(uuid.UUID(int=2)), kind=Kind.ANNOTATION, geometry=shapely.MultiPoint())
+    for name, objects in (("whole", [whole]), ("empty", [whole, empty])):
+        copy = tmp_path / f"{name}.qpdata"
+        copy.write_bytes(write_qpdata(QpData(objects=objects)))
+        write_twin(copy)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty.qpdata", "whole.geojson", "whole.qpdata"]

@@ -8,6 +8,7 @@ objects in QuPath's own frame, so that QuPath can import them when all else fail
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -193,16 +194,18 @@ def tend(path: Path, keep: int) -> list[Copy]:
 
 
 def write_twin(copy: Path) -> None:
-    """The objects of a copy as GeoJSON beside it; a file that cannot be read has none, and is kept all the same."""
+    """The objects of a copy as GeoJSON beside it.
+
+    A file that cannot be read has none, nor one with a shape that GeoJSON cannot hold (no points, mixed kinds); the
+    copy is kept all the same.
+    """
     twin = copy.with_suffix(".geojson")
     if twin.exists():
         return
-    try:
+    with suppress(QuPathFormatError):
         data = read_qpdata(copy.read_bytes())
-    except QuPathFormatError:
-        return
-    colors = {name: color for name, color in data.class_colors.items() if color is not None}
-    write_geojson(twin, data.objects, colors)
+        colors = {name: color for name, color in data.class_colors.items() if color is not None}
+        write_geojson(twin, data.objects, colors)
 
 
 def _at_time(copies: list[Copy], at: str, files: DataFiles) -> list[Copy]:
