@@ -31,7 +31,7 @@ from benchmarks.clock import clock, report
 from benchmarks.noop import done_at_once
 from benchmarks.nullnet import null_card
 from wsi_pipeline.cohort import SlideRef
-from wsi_pipeline.inference.dask_cluster import processes
+from wsi_pipeline.inference.dask_cluster import local
 from wsi_pipeline.inference.registry import ModelSpec
 from wsi_pipeline.inference.rounds import MOST_BLOCKS, Means, Pace, Round
 from wsi_pipeline.inference.slide_work import SlideJob
@@ -73,7 +73,7 @@ def cohort(slides: int, whole: int, workers: int) -> dict[str, Any]:
         tempfile.TemporaryDirectory() as folder,
         # The workers' seconds count when they have ended: the clock is outside.
         clock() as took,
-        processes(workers) as cluster,
+        local(workers) as cluster,
         patch("wsi_pipeline.inference.rounds.run_blocks", done_at_once),
     ):
         means = Means("scaling", cluster, null_card(MPP), ModelSpec("", "cpu", "", "", 1), BLOCK, BLOCK, retries=0)

@@ -1,7 +1,6 @@
 """Where tasks run: threads of this process, worker processes of this machine, or a cluster that is there already.
 
-Here is what the engine needs of any of them; `threads` and `dask_cluster` do it. Threads of this process are plain
-ones: dask would bring nothing but what it takes to load (0.3 CPU-s) and ports that are open while it runs.
+Here is what the engine needs of any of them; `dask_cluster` does it, and is loaded when an engine starts.
 """
 
 from __future__ import annotations
@@ -113,14 +112,10 @@ def connect(
     ClusterError
         On entering: the scheduler does not answer, or has no workers.
     """
-    if scheduler is None and workers is None and launch is None:
-        from wsi_pipeline.inference.threads import here
-
-        return here()
     from wsi_pipeline.inference import dask_cluster
 
     if scheduler is not None:
         return dask_cluster.existing(scheduler)
     if launch is not None:
         return dask_cluster.ordered(launch)
-    return dask_cluster.processes(workers or 1)
+    return dask_cluster.local(workers)

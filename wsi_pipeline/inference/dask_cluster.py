@@ -1,4 +1,4 @@
-"""Tasks in worker processes by dask.distributed: of this machine, of a batch system, of a scheduler that is there."""
+"""Tasks by dask.distributed: in threads of this process, in processes here, or on a cluster that is there."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 CONNECT_S: Final = 30
 WORKERS_S: Final = 300
+MOST_THREADS: Final = 8
+"""Tasks at the same time in this process when the model is one that does not use all cores by itself."""
 GPU: Final = "GPU"
 """Name of the dask resource by which a cluster says which workers have a GPU (`dask worker --resources GPU=1`)."""
 LOOPBACK: Final = "127.0.0.1"
@@ -162,21 +164,21 @@ def existing(scheduler: str) -> Iterator[DaskCluster]:
 
 
 @contextmanager
-def processes(workers: int) -> Iterator[DaskCluster]:
-    """Worker processes of this machine, its cores shared among them."""
+def local(workers: int | None) -> Iterator[DaskCluster]:
+    """Worker processes of this machine, its cores shared among them; None: threads of this process."""
     settings: dict[str, Any] = {
-        "n_workers": workers,
-        "threads_per_worker": SLOTS,
-        "processes": True,
+        "n_workers": workers or 1,
+        "threads_per_worker": max(SLOTS, min(MOST_THREADS, available_cores())) if workers is None else SLOTS,
+        "processes": workers is not None,
         # Memory is bounded by blocks; dask's own limits would pause or kill workers for what other programs use.
         "memory_limit": 0,
-        "host": LOOPBACK,
         "dashboard_address": f"{LOOPBACK}:0",
         "worker_dashboard_address": f"{LOOPBACK}:0",
-        "preload": "wsi_pipeline.inference.worker_setup",
         # What goes wrong is told by this package, slide by slide.
         "silence_logs": logging.CRITICAL,
     }
+    if workers is not None:
+        settings |= {"host": LOOPBACK, "preload": "wsi_pipeline.inference.worker_setup"}
     with (
         dask.config.set(SETTINGS),
         LocalCluster(**settings) as cluster,
@@ -186,7 +188,7 @@ def processes(workers: int) -> Iterator[DaskCluster]:
         # Without bokeh there is nothing to see.
         if importlib.util.find_spec("bokeh") is not None:
             logger.info("dask dashboard at http://%s:%d/status", LOOPBACK, urlsplit(cluster.dashboard_link).port)
-        yield DaskCluster(client, threads=max(1, available_cores() // workers))
+        yield DaskCluster(client, threads=None if workers is None else max(1, available_cores() // workers))
 
 
 def _first_line(error: BaseException) -> str:

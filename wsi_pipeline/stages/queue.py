@@ -7,9 +7,6 @@ import io
 import logging
 from collections.abc import Iterable
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from wsi_pipeline.errors import StoreError
 from wsi_pipeline.files import write_text
 from wsi_pipeline.regions import ReviewTile, read_tiles
@@ -56,6 +53,10 @@ def _verdicts(run: RunDir) -> dict[tuple[str, int, int, int, int], str]:
     """By slide and square, what people said; nothing before the first collection."""
     if not run.judged_tiles.is_file():
         return {}
+    # Not at the start of every command.
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         rows = pq.read_table(run.judged_tiles).to_pylist()
     except (OSError, pa.ArrowException) as error:
