@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,20 @@ def test_a_project_is_dumped_whole(handed_out: Path, capsys: pytest.CaptureFixtu
         assert slide_id in text
         assert slide["name"] in text
     assert text.count(CLASS) > 2
+
+
+def test_the_log_is_found_by_the_configuration_or_by_the_output(
+    handed_out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run_of(handed_out).root
+    text = output(capsys, "audit", "verify", handed_out)
+    assert text == output(capsys, "audit", "verify", folder)
+    assert "all as they were written" in text
+    assert as_json(capsys, "audit", "verify", handed_out)["problem"] is None
+    copied = shutil.copytree(folder, tmp_path / "copied")
+    log = copied / "audit.jsonl"
+    log.write_bytes(log.read_bytes().replace(b'"seq":1', b'"seq":2', 1))
+    assert "line 1" in output(capsys, "audit", "verify", copied, code=2)
 
 
 def test_a_copy_of_a_project_does_not_differ(

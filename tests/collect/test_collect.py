@@ -12,6 +12,7 @@ import pytest
 import shapely
 from shapely import Point
 
+from tests.handout.made import COSTS, REVIEW, annotations_of, handed_out, set_state
 from tests.handout.test_handout import CLASSES, SETTINGS, Killed, edit, hashes, image_of, killed_at, region, slide
 from wsi_pipeline.collect import CollectResult, collect
 from wsi_pipeline.collect.images import on_the_snapshots_grid
@@ -282,3 +283,10 @@ def test_a_moved_region_is_told_from_an_edited_one_through_the_project(run: RunD
 def test_nothing_to_collect_is_said(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="nothing was handed out"):
         collected(RunDir(tmp_path))
+
+
+def test_the_line_for_people_tells_no_regions_before_something_is_reviewed(tmp_path: Path) -> None:
+    run, _ = handed_out(tmp_path)
+    assert collect(run, REVIEW, COSTS).summary == "0 of 1 slides reviewed"
+    set_state(run, "reviewed")
+    assert collect(run, REVIEW, COSTS).summary == f"1 of 1 slides reviewed: {len(annotations_of(run))} untouched"

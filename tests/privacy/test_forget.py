@@ -22,6 +22,8 @@ from wsi_pipeline.qupath.data_files import DataFiles
 from wsi_pipeline.qupath.history import keep_now
 from wsi_pipeline.qupath.native_project import NativeProject
 from wsi_pipeline.qupath.removal import remove_images
+from wsi_pipeline.report.export import write_csv
+from wsi_pipeline.report.loading import load_run
 from wsi_pipeline.rundir import RunDir
 
 REVIEW = Review()
@@ -79,6 +81,22 @@ def test_collecting_after_a_rater_was_forgotten_gives_the_same_figures(run: RunD
     assert sum(log["visits"] for log in after["time"]["logs"]) == 0
     assert after["totals"] == before["totals"]
     assert {slide["rater"] for slide in after["slides"].values()} == {result.name}
+
+
+def test_csv_tables_that_name_what_is_forgotten_go_and_others_stay(run: RunDir) -> None:
+    collected(run)
+    write_csv(run, load_run(run))
+    tables = run.report.parent / "tables"
+    rows = {path.name: path.read_text() for path in tables.glob("*.csv")}
+    naming = {name for name, text in rows.items() if '"s1"' in text}
+    assert naming
+    assert naming < set(rows)
+    planned = forget_slide(run, "s1", dry_run=True)
+    assert {f"delete report/tables/{name}" for name in naming} <= set(planned.done)
+    assert {path.name for path in tables.iterdir()} == set(rows)
+    result = forget_slide(run, "s1")
+    assert {path.name for path in tables.iterdir()} == set(rows) - naming
+    assert not [line for line in result.left if ".csv" in line]
 
 
 def test_a_pathologists_work_is_not_touched_when_the_rater_is_forgotten(run: RunDir) -> None:

@@ -21,6 +21,7 @@ from tests.report.build_run import Recipe, _metrics, build_run
 from wsi_pipeline.cli.app import run as command
 from wsi_pipeline.collect import collect
 from wsi_pipeline.collect.changed import TYPES as CHANGED_TILES
+from wsi_pipeline.collect.judged import TYPES as JUDGED_TILES
 from wsi_pipeline.collect.region_times import TYPES as REGION_TIMES
 from wsi_pipeline.collect.tables import write_corrections, write_table
 from wsi_pipeline.collect.times import write_times
@@ -55,6 +56,7 @@ def written(folder: Path) -> dict[str, dict[str, str]]:
     write_tiles(folder / "tiles.parquet", [])
     write_table(folder / "region_time.parquet", [], REGION_TIMES)
     write_table(folder / "changed_tiles.parquet", [], CHANGED_TILES)
+    write_table(folder / "judged_tiles.parquet", [], JUDGED_TILES)
     schemas = {path.stem: pq.read_schema(path) for path in folder.glob("*.parquet")}
     schemas |= {"slides": SLIDES, "classes": CLASSES_SCHEMA, "splits": SPLITS, "conflicts": CONFLICTS}
     schemas["modelled_time"] = MODELLED

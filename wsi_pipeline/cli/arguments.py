@@ -8,6 +8,9 @@ from typing import Annotated, Literal
 import typer
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="The YAML file of the run.", show_default=False)]
+ConfigOrRun = Annotated[
+    Path, typer.Argument(metavar="CONFIG|RUN", help="The YAML file, or the output folder.", show_default=False)
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")]
 Limit = Annotated[
     int | None, typer.Option("--limit", min=1, metavar="N", help="Only the first N slides that are left to do.")

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from wsi_pipeline.cli.arguments import AsJson
+from wsi_pipeline.cli.arguments import AsJson, ConfigOrRun
 from wsi_pipeline.cli.console import print_json, say
 from wsi_pipeline.cli.exit_codes import OK, SOME_FAILED
+from wsi_pipeline.config import load_config
 from wsi_pipeline.errors import StoreError
 
 app = typer.Typer(help="The log of what was done to annotations.", no_args_is_help=True)
-
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The run directory (`output`).", show_default=False)]
 
 
 @app.callback()
@@ -24,10 +21,11 @@ def audit() -> None:
 
 
 @app.command()
-def verify(run: RunFolder, as_json: AsJson = False) -> int:
+def verify(where: ConfigOrRun, as_json: AsJson = False) -> int:
     """Say whether audit.jsonl is as it was written; names the first broken line."""
     from wsi_pipeline import audit as log
 
+    run = where if where.is_dir() else load_config(where).output
     if not (run / log.NAME).exists() and not (run / "audit.head.json").exists():
         raise StoreError(f"{run} has no {log.NAME}; it is written by handout and collect")
     verdict = log.verify(run)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from wsi_pipeline.cli.arguments import AsJson, ConfigFile
+from wsi_pipeline.cli.arguments import AsJson, ConfigFile, ConfigOrRun
 from wsi_pipeline.cli.console import print_json, say
 from wsi_pipeline.cli.exit_codes import OK, SOME_FAILED
 from wsi_pipeline.config import load_config
@@ -17,7 +16,6 @@ from wsi_pipeline.rundir import RunDir
 
 app = typer.Typer(help="Find what a run gives away about patients and people, and forget it.", no_args_is_help=True)
 
-ConfigOrRun = Annotated[Path, typer.Argument(metavar="CONFIG|RUN", help="The YAML file, or the output folder.")]
 Ignore = Annotated[
     list[str] | None,
     typer.Option("--ignore", metavar="KIND", help="Do not look for this kind; may be given several times."),

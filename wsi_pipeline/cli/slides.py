@@ -39,7 +39,7 @@ def slides(config: ConfigFile, as_json: AsJson = False) -> int:
         ],
         right=(1, 2, 3, 5),
     )
-    say(f"{len(rows)} slides, {len(bad)} that cannot be used")
+    say(f"{len(rows)} slide{'' if len(rows) == 1 else 's'}, {len(bad)} that cannot be used")
     for row in bad:
         for problem in row.problems:
             say(f"  {row.slide_id}: {problem}")

@@ -55,7 +55,9 @@ class CollectResult:
         """One line for people."""
         totals = self.metrics["totals"]
         counts = ", ".join(f"{n} {change}" for change, n in totals["counts"].items() if n)
-        text = f"{totals['reviewed']} of {totals['slides']} slides reviewed: {counts or 'no region'}"
+        text = f"{totals['reviewed']} of {totals['slides']} slides reviewed"
+        if totals["reviewed"]:
+            text = f"{text}: {counts or 'no region'}"
         conflicts = in_words(self.metrics["conflicts"])
         return f"{text}; {conflicts}" if conflicts else text
 

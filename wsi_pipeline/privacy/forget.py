@@ -245,17 +245,28 @@ def _change_project(run: RunDir, path: Path, result: Forgotten, rater: str, name
 def _finish(run: RunDir, result: Forgotten, word: str, kind: str) -> None:
     """What still says the name, and a record of what was done that does not."""
     _change_log(run, result, word, kind)
+    _delete_csv(run, result, word)
     if result.dry_run:
         return
     for finding in scan(run.root, Known((("name", word),)), ignore=set(KINDS) - {"name"}):
         if finding.kind != "name":
             continue
-        result.left.append(f"{finding.file}: still names the {kind} {finding.count} times")
+        times = "once" if finding.count == 1 else f"{finding.count} times"
+        result.left.append(f"{finding.file}: still names the {kind} {times}")
     path = run.review / "kept" / RECORD
     before = read_json(path)["forgotten"] if path.is_file() else []
     entry = {"kind": kind, "name": result.name if kind == "rater" else None, "changes": len(result.done)}
     write_json(path, {"schema": SCHEMA_VERSION, "forgotten": [*before, entry]})
     logger.info("forgot a %s: %d changes, %d places left", kind, len(result.done), len(result.left))
+
+
+def _delete_csv(run: RunDir, result: Forgotten, word: str) -> None:
+    """CSV tables that name it: the next report writes the Parquet tables anew, but these only when it is asked to."""
+    for path in sorted(run.report.parent.glob("tables/*.csv")):
+        if f'"{word}"'.encode() in path.read_bytes():
+            result.done.append(f"delete {_told(run, path)}")
+            if not result.dry_run:
+                path.unlink()
 
 
 def _change_log(run: RunDir, result: Forgotten, word: str, kind: str) -> None:

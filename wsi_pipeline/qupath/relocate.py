@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from wsi_pipeline.errors import ProjectChanged, ProjectError, QuPathFormatError
 from wsi_pipeline.files import sha256_bytes, write_bytes
-from wsi_pipeline.qupath.builders import check_uri
+from wsi_pipeline.qupath.builders import builder_uri, check_uri
 from wsi_pipeline.qupath.data_files import DataFiles
 from wsi_pipeline.qupath.history import keep_now
 from wsi_pipeline.qupath.lease import hold, refuse_while_open
@@ -148,7 +148,9 @@ def relocate(path: Path, old: str, new: str, *, dry_run: bool = False) -> list[M
             if changed != data:
                 datas.append((entry.entry_id, entry.name, changed))
     if not moves:
-        raise ProjectError(f"{target}: no slide lies below {old}; `wsi-pipeline project dump` shows the addresses")
+        addresses = [builder_uri(entry.builder) for entry in file.entries]
+        where = f"the first one is {addresses[0]}" if addresses else "it holds no image"
+        raise ProjectError(f"{target}: no slide lies below {old}; {where}")
     if dry_run:
         return moves
     refuse_while_open(target.parent)
