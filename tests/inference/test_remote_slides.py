@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import numpy as np
 import pytest
 import tifffile
+from numpy.typing import NDArray
 
 from tests.inference.make import BASELINE, make_job, make_slide, predict_here, speckled, tree
 from tests.slides.served import Served, serving
 from wsi_pipeline.cohort import SlideRef
+from wsi_pipeline.inference import BlockState, PredictionStore
 from wsi_pipeline.inference.work import BLOCKS_AHEAD
 from wsi_pipeline.slides import Slide, open_slide
 from wsi_pipeline.tiling import Bounds
@@ -70,3 +73,31 @@ def test_blocks_are_asked_for_before_they_are_read(
     for number, bounds in enumerate(reads):
         before = [b for name, b in calls[: calls.index(("read", bounds))] if name == "prefetch"]
         assert len(before) == min(len(reads), number + 1 + BLOCKS_AHEAD)
+
+
+def test_a_block_that_cannot_be_asked_for_gives_no_other_block_its_pixels(
+    here: SlideRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = predict_here(make_job(here, tmp_path / "whole"), BASELINE, block=512, window=384, runs=(15,)).store
+    asked, true = 0, Slide.prefetch
+
+    def full(slide: Slide, bounds: Bounds, downsample: float) -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 7:
+            raise RuntimeError("can't start new thread")
+        true(slide, bounds, downsample)
+
+    monkeypatch.setattr(Slide, "prefetch", full)
+    result = predict_here(make_job(here, tmp_path / "p"), BASELINE, block=512, window=384, runs=(15,))
+    assert result.done == 14
+    assert whole is not None
+    assert result.store is not None
+    for row, column in np.argwhere(result.store.blocks == BlockState.DONE).tolist():
+        bounds = whole.grid.bounds(row, column)
+        for one, other in zip(maps_of(result.store, bounds), maps_of(whole, bounds), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def maps_of(store: PredictionStore, bounds: Bounds) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    return store.read(1, bounds), store.uncertainty(bounds)
