@@ -15,8 +15,8 @@ def handout_held(run: RunDir, plan: Plan, newest: HandedOutSlide, now: Sequence[
 
     An image's objects are exchanged in one go. So of all that was ever handed out the image holds nothing that is not
     in the snapshot of the handout that it stands at. A person may have deleted any of it: of several handouts that fit,
-    it is the one of which least is missing, and of equals the newest. Where nothing of any is left, nothing speaks for an
-    older one: what was deleted is what was handed out last.
+    it is the one of which least is missing, and of equals the newest. Where nothing of any is left, nothing speaks for
+    an older one: what was deleted is what was handed out last.
 
     Parameters
     ----------
