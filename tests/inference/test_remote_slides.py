@@ -100,4 +100,4 @@ def test_a_block_that_cannot_be_asked_for_gives_no_other_block_its_pixels(
 
 
 def maps_of(store: PredictionStore, bounds: Bounds) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    return store.read(1, bounds), store.uncertainty(bounds)
+    return store.read(0, bounds), store.uncertainty(bounds)
