@@ -135,6 +135,23 @@ def test_a_lease_expires_and_one_that_is_held_does_not(
         assert orjson.loads(objects(memory)[NAME])["place"] != orjson.loads(left)["place"]
 
 
+def test_a_run_that_stood_still_leaves_the_lease_to_who_took_it(
+    memory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with leased(memory, tmp_path / "b"):
+        of_b = objects(memory)[NAME]
+    monkeypatch.setattr(lease, "RENEW_S", 0.05)
+    store, path = fsspec.filesystem("memory"), f"{memory.removeprefix('memory:/')}/{NAME}"
+    with leased(memory, tmp_path / "a"):
+        store.pipe(path, of_b)
+        end = time.monotonic() + 60
+        while "took the lease while this run stood still" not in caplog.text:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        assert objects(memory)[NAME] == of_b
+    assert objects(memory)[NAME] == of_b
+
+
 def test_a_lease_that_says_nothing_holds_nobody(memory: str, tmp_path: Path) -> None:
     for data in (b"{", b"[]", b"{}"):
         fsspec.filesystem("memory").pipe(f"{memory.removeprefix('memory:/')}/{NAME}", data)
