@@ -198,7 +198,9 @@ class _Worker:
             with self._turn, _clocked(self._seconds, "model"):
                 maps = self._computer.compute(self._area(block), pixels, self._read_pixels)
         except BLOCK_ERRORS as error:
-            cause = error.cause if isinstance(error, SlideError) else " ".join(str(error).split())
+            # With its remedy: a store that fails is no damage of the file.
+            said = f"{error.cause}; {error.remedy}" if isinstance(error, SlideError) else str(error)
+            cause = " ".join(said.split())
             logger.warning("%s: block %d,%d failed: %s", self._run.ref.slide_id, block.row, block.column, cause)
             # For who looks for a bug: most often it is the file, and said above.
             logger.debug("where block %d,%d failed", block.row, block.column, exc_info=True)
