@@ -34,11 +34,11 @@ def test_the_line_counts_and_delays() -> None:
         seconds = subprocess.run(
             [sys.executable, "-c", READ], env=environment(line), check=True, capture_output=True, text=True
         ).stdout
-        assert 0.2 <= float(seconds) < 2
+        assert 0.2 <= float(seconds) < 20
         assert 100_000 < line.sent < 110_000
         assert line.requests >= 3
         before = time.perf_counter()
-    assert time.perf_counter() - before < 20
+    assert time.perf_counter() - before < 60
 
 
 @pytest.mark.slow

@@ -237,6 +237,15 @@ def test_outlines_of_other_planes_are_out_of_reach_even_at_the_same_place() -> N
     assert found == close([500, 500, np.sqrt(2)], abs=0.25)
 
 
+@pytest.mark.parametrize("tolerance", [2.0, 50.0, 400.0, 20_000.0])
+def test_small_outlines_under_a_large_tolerance_stay_apart(tolerance: float) -> None:
+    whole = box(0, 0, 4, 4)
+    pairs = [(whole, box(0, 0, 4, 3)), (whole, box(1, 1, 3, 3)), (box(1, 1, 4, 4), box(1, 1, 2, 2))]
+    alone = [compare_boundaries(a, b, 0.25, tolerance_um=tolerance) for a, b in pairs]
+    for one, many in zip(alone, compare_many_boundaries(pairs, 0.25, tolerance_um=tolerance), strict=True):
+        assert astuple(many) == close(astuple(one))
+
+
 def test_no_pairs_have_no_boundaries() -> None:
     assert compare_many_boundaries([], 1.0, tolerance_um=2) == []
 

@@ -39,7 +39,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def served(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     monkeypatch.setattr(remote, "PAUSES", (0.0, 0.0))
-    monkeypatch.setattr(remote, "STALL_S", 0.5)
     with serving(folder) as server:
         yield server
         fsspec.get_filesystem_class("http").clear_instance_cache()
@@ -55,7 +54,14 @@ def served(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     ],
 )
 def test_a_slide_whose_store_fails_is_named_and_done_later(
-    folder: Path, served: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, cause: str, well: int
+    folder: Path,
+    served: Served,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    kind: str,
+    cause: str,
+    well: int,
 ) -> None:
     config = write_config(tmp_path, [f"{served.url}/first.tif", f"{served.url}/second.tif"])
     assert run(["predict", str(config)]) == 0
@@ -65,7 +71,11 @@ def test_a_slide_whose_store_fails_is_named_and_done_later(
     # From the opening on, or from some time after it.
     served.trouble = ("first.tif", well, kind)
     start = time.monotonic()
-    assert run(["predict", str(config)]) == 2
+    with monkeypatch.context() as patch:
+        if kind == "silent":
+            # Long enough for the other slide on a slow machine.
+            patch.setattr(remote, "STALL_S", 2.0)
+        assert run(["predict", str(config)]) == 2
     assert time.monotonic() - start < 60
     assert states_of(config) == {"first.tif": "failed", "second.tif": "done"}
     told = capsys.readouterr().err

@@ -122,22 +122,49 @@ def test_another_run_is_refused_while_one_writes(memory: str, tmp_path: Path) ->
 def test_a_lease_expires_and_one_that_is_held_does_not(
     memory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lease, "LEASE_S", 0.6)
-    monkeypatch.setattr(lease, "RENEW_S", 0.1)
+    monkeypatch.setattr(lease, "RENEW_S", 0.02)
     with leased(memory, tmp_path / "a"):
-        time.sleep(1)
-        with pytest.raises(RunLocked), leased(memory, tmp_path / "b"):
-            pass
-        left = objects(memory)[NAME]
-    fsspec.filesystem("memory").pipe(f"{memory.removeprefix('memory:/')}/{NAME}", left)
-    time.sleep(0.7)
+        first = orjson.loads(objects(memory)[NAME])
+        end = time.monotonic() + 60
+        # Until it was said anew several times.
+        while (left := orjson.loads(objects(memory)[NAME]))["until"] < first["until"] + 0.2:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        assert {**left, "until": 0} == {**first, "until": 0}
+    for until, held in ((time.time() + 60, True), (time.time() - 1, False)):
+        put(memory, orjson.dumps({**left, "until": until}))
+        if held:
+            with pytest.raises(RunLocked), leased(memory, tmp_path / "b"):
+                pass
+        else:
+            with leased(memory, tmp_path / "b"):
+                assert orjson.loads(objects(memory)[NAME])["place"] != left["place"]
+
+
+def put(memory: str, data: bytes) -> None:
+    """A lease that another run left."""
+    fsspec.filesystem("memory").pipe(f"{memory.removeprefix('memory:/')}/{NAME}", data)
+
+
+def test_a_run_that_stood_still_leaves_the_lease_to_who_took_it(
+    memory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     with leased(memory, tmp_path / "b"):
-        assert orjson.loads(objects(memory)[NAME])["place"] != orjson.loads(left)["place"]
+        of_b = objects(memory)[NAME]
+    monkeypatch.setattr(lease, "RENEW_S", 0.05)
+    with leased(memory, tmp_path / "a"):
+        put(memory, of_b)
+        end = time.monotonic() + 60
+        while "took the lease while this run stood still" not in caplog.text:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        assert objects(memory)[NAME] == of_b
+    assert objects(memory)[NAME] == of_b
 
 
 def test_a_lease_that_says_nothing_holds_nobody(memory: str, tmp_path: Path) -> None:
     for data in (b"{", b"[]", b"{}"):
-        fsspec.filesystem("memory").pipe(f"{memory.removeprefix('memory:/')}/{NAME}", data)
+        put(memory, data)
         with leased(memory, tmp_path / "a"):
             pass
 

@@ -326,7 +326,7 @@ def test_a_slide_with_a_damaged_tile_fails_and_is_completed_once_it_is_mended(tm
     ((slide_id, reason),) = outcome.reasons.items()
     assert slide_id.startswith("damaged-")
     assert "blocks could not be predicted" in reason
-    assert "mend the file and run again" in reason
+    assert "mend the file, or the store that it lies on, and run again" in reason
     summary = summary_of(config, slide_id)
     assert summary["blocks"]["failed"] > 0
     assert summary["blocks"]["done"] > 0

@@ -15,7 +15,8 @@ def handout_held(run: RunDir, plan: Plan, newest: HandedOutSlide, now: Sequence[
 
     An image's objects are exchanged in one go. So of all that was ever handed out the image holds nothing that is not
     in the snapshot of the handout that it stands at. A person may have deleted any of it: of several handouts that fit,
-    it is the one of which least is missing, and of equals the newest.
+    it is the one of which least is missing, and of equals the newest. Where nothing of any is left, nothing speaks for
+    an older one: what was deleted is what was handed out last.
 
     Parameters
     ----------
@@ -50,7 +51,7 @@ def handout_held(run: RunDir, plan: Plan, newest: HandedOutSlide, now: Sequence[
         if present <= own and (entry.complete or not coming or coming & present):
             fits.append((len(own - present), entry.model_copy(update={"complete": True})))
     if fits:
-        return min(fits, key=itemgetter(0))[1]
+        return (min(fits, key=itemgetter(0)) if present else fits[0])[1]
     # Objects of several handouts, brought together by hand: the last one that was written whole.
     return next((entry for entry in entries if entry.complete), None)
 

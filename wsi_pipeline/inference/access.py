@@ -26,8 +26,8 @@ def zarr_store(path: str | Path, *, read_only: bool) -> Store:
     return LocalStore(Path(path), read_only=read_only)
 
 
-def _files(url: str) -> tuple[Any, str]:
-    """The file system of a store that lies elsewhere, and the store's place in it."""
+def files_of(url: str) -> tuple[Any, str]:
+    """The file system of a URL, and the place in it that the URL names."""
     import fsspec
 
     files, folder = fsspec.core.url_to_fs(url, **_options(url))
@@ -57,7 +57,7 @@ def store_exists(path: str | Path) -> bool:
     if not is_url(path):
         return Path(path).exists()
     with told(path, "read"):
-        files, folder = _files(str(path))
+        files, folder = files_of(str(path))
         return bool(files.exists(f"{folder}/zarr.json"))
 
 
@@ -71,7 +71,7 @@ def remove_store(path: str | Path) -> None:
     """
     with told(path, "deleted"):
         if is_url(path):
-            files, folder = _files(str(path))
+            files, folder = files_of(str(path))
             files.rm(folder, recursive=True)
         else:
             shutil.rmtree(path)

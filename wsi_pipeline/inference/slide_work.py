@@ -299,7 +299,7 @@ class SlideWork:
             error = SlideUnreadable(
                 self.job.ref.slide_id,
                 f"none of its {failed} blocks with tissue could be predicted (block {block[0]},{block[1]}: {cause})",
-                "copy the file again, or leave the slide out",
+                "mend that, or leave the slide out",
             )
         return SlideResult(
             self.job, self.store, done, counts[BlockState.BACKGROUND], failed, self.causes, error, self.seconds

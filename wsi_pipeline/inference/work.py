@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from typing import Final
 
 import numpy as np
@@ -180,17 +178,16 @@ class _Worker:
         self._store = store
         self._seconds = seconds
         self._computer = computer(self._segmenter, run)
-        # Of the blocks whose bytes are under way; only the thread that reads ahead touches it.
-        self._plans: deque[Pixels] = deque()
-        self._unplanned = iter(run.blocks)
+        # By number of the block whose bytes are under way; only the thread that reads ahead touches it.
+        self._plans: dict[int, Pixels] = {}
 
     def read_ahead(self, pool: ThreadPoolExecutor) -> Iterator[tuple[BlockSpec, Future[Pixels]]]:
         """Each block with its pixels on the way, the next one's already asked for."""
-        reading = pool.submit(self._read_next)
+        reading = pool.submit(self._read_block, 0)
         for number, block in enumerate(self._run.blocks, 1):
             current = reading
             if number < len(self._run.blocks):
-                reading = pool.submit(self._read_next)
+                reading = pool.submit(self._read_block, number)
             yield block, current
         # A run that was stopped leaves one read behind, which the pool waits for.
 
@@ -201,7 +198,9 @@ class _Worker:
             with self._turn, _clocked(self._seconds, "model"):
                 maps = self._computer.compute(self._area(block), pixels, self._read_pixels)
         except BLOCK_ERRORS as error:
-            cause = error.cause if isinstance(error, SlideError) else " ".join(str(error).split())
+            # With its remedy: a store that fails is no damage of the file.
+            said = f"{error.cause}; {error.remedy}" if isinstance(error, SlideError) else str(error)
+            cause = " ".join(said.split())
             logger.warning("%s: block %d,%d failed: %s", self._run.ref.slide_id, block.row, block.column, cause)
             # For who looks for a bug: most often it is the file, and said above.
             logger.debug("where block %d,%d failed", block.row, block.column, exc_info=True)
@@ -218,13 +217,16 @@ class _Worker:
         right, bottom = (-(-side * card.output_downsample // step) * step for side in (grid.width, grid.height))
         return BlockArea(bounds, block.cells, self._run.cell, (right, bottom))
 
-    def _read_next(self) -> Pixels:
+    def _read_block(self, number: int) -> Pixels:
         with _clocked(self._seconds, "read"):
-            for block in islice(self._unplanned, 1 + BLOCKS_AHEAD - len(self._plans)):
-                self._plans.append(Pixels(self._computer.plan(self._area(block))))
-                for region in self._plans[-1].regions:
+            for ahead, block in enumerate(self._run.blocks[number : number + 1 + BLOCKS_AHEAD], number):
+                if ahead in self._plans:
+                    continue
+                # What goes wrong here fails the block that is read, and never gives it the pixels of another.
+                plan = self._plans[ahead] = Pixels(self._computer.plan(self._area(block)))
+                for region in plan.regions:
                     self._slide.prefetch(region.bounds, self._run.downsample)
-            pixels = self._plans.popleft()
+            pixels = self._plans.pop(number)
             for region in pixels.regions:
                 pixels.images.append(self._read_pixels(region.bounds))
         return pixels

@@ -119,8 +119,8 @@ class _Search:
         stations, self._owner = _stations(outline, step)
         self._apart = np.inf
         if (outline.plane != outline.plane[0]).any():
-            # Farther than any point that is asked for can be from a station of its plane.
-            self._apart = 8.0 * max(1.0, float(np.abs(stations).max()), float(np.abs(points).max()))
+            # Farther than any point that is asked for can be from a station of its plane, or is searched around it.
+            self._apart = 8.0 * max(1.0, *(float(np.abs(values).max()) for values in (stations, points, step)))
             stations = self._placed(stations, outline.plane[self._owner])
         self._tree = cKDTree(stations, balanced_tree=False, compact_nodes=False)
 

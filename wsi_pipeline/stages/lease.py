@@ -11,11 +11,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import orjson
 
 from wsi_pipeline.errors import RunLocked, StoreError
+from wsi_pipeline.inference.access import files_of
 
 logger = logging.getLogger(__name__)
 
@@ -41,11 +42,9 @@ def leased(url: str, output: Path) -> Iterator[None]:
     StoreError
         The store cannot be written.
     """
-    import fsspec
-
     try:
-        fs, folder = fsspec.core.url_to_fs(url, use_listings_cache=False)
-        lease = _Lease(fs, f"{folder.rstrip('/')}/{NAME}", url, output)
+        fs, folder = files_of(url)
+        lease = _Lease(fs, f"{folder}/{NAME}", url, output)
         lease.take()
     except RunLocked:
         raise
@@ -81,7 +80,7 @@ class _Lease:
                 holder = self._holder()
                 if holder is None:
                     raise
-            if holder.get("place") != self._place and float(holder.get("until", 0)) > time.time():
+            if self._is_of_another(holder) and float(holder.get("until", 0)) > time.time():
                 until = time.strftime("%H:%M:%S", time.localtime(float(holder["until"])))
                 raise RunLocked(
                     f"{self._url} is being written by {holder.get('holder')}; wait for it (its lease would end at "
@@ -91,9 +90,16 @@ class _Lease:
         raise RunLocked(f"{self._url} was taken by another run just now; try again, or give another `inference.maps`")
 
     def keep(self, over: threading.Event) -> None:
-        """Say again and again that the run is alive."""
+        """Say again and again that the run is alive; not over the lease of another that took it meanwhile."""
         while not over.wait(RENEW_S):
             try:
+                holder = self._holder()
+                if self._is_of_another(holder):
+                    logger.error(
+                        "%s: %s took the lease while this run stood still, and both write there; stop one of them",
+                        self._url, holder.get("holder"),
+                    )  # fmt: skip
+                    return
                 self._fs.pipe_file(self._path, self._said())
             except Exception as error:  # noqa: BLE001 - a busy store is no reason to stop; the maps have their own errors
                 logger.warning("%s: the lease could not be renewed: %s", self._url, error)
@@ -101,7 +107,12 @@ class _Lease:
     def leave(self) -> None:
         # What is not removed expires.
         with suppress(Exception):
-            self._fs.rm_file(self._path)
+            if not self._is_of_another(self._holder()):
+                self._fs.rm_file(self._path)
+
+    def _is_of_another(self, holder: dict[str, Any] | None) -> TypeGuard[dict[str, Any]]:
+        """Whether a run with another output says that it holds the lease."""
+        return holder is not None and bool(holder) and holder.get("place") != self._place
 
     def _holder(self) -> dict[str, Any] | None:
         """What the lease says; None when there is none."""

@@ -234,7 +234,10 @@ class _Work:
             failed = summary["blocks"]["failed"]
             if failed:
                 total = sum(summary["blocks"].values())
-                reason = f"{failed} of {total} blocks could not be predicted (see log/); mend the file and run again"
+                reason = (
+                    f"{failed} of {total} blocks could not be predicted (see log/); mend the file, or the store that "
+                    "it lies on, and run again"
+                )
                 self._ledger.update(slide_id, state="failed", reason=reason)
             else:
                 self._ledger.update(slide_id, state="done", reason=None)
