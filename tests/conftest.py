@@ -11,8 +11,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 # Nothing here is a timed test: on a busy machine an example that takes longer than usual says nothing about the code.
-settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("untimed")
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+# The same examples at every run, so that a change is judged by what it changes; with WSI_EXPLORE=1 others each time.
+settings.register_profile("explore", settings.get_profile("untimed"), derandomize=False)
+settings.load_profile("explore" if os.environ.get("WSI_EXPLORE") else "untimed")
 
 REQUIRED = {word for word in os.environ.get("WSI_REQUIRE", "").split(",") if word}
 

@@ -357,7 +357,9 @@ class Review(RuleBasedStateMachine):
         if u is None:
             return
         middle = shape_of(self.sheets[s].marks[u].now).representative_point()
-        self.begin(s).put(self.new(middle.buffer(8), "Necrosis", parent=u))
+        # Below the share of a region that makes what lies in it a piece of it, should the region go later.
+        radius = min(8.0, 0.25 * shape_of(self.sheets[s].given[u]).area ** 0.5)
+        self.begin(s).put(self.new(middle.buffer(radius), "Necrosis", parent=u))
         self.saved(s)
 
     @rule(s=WHICH, at=PICK)
