@@ -10,13 +10,14 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.handout.made import brushed, files_below, objects_of, save
+from tests.handout.made import CLASSES, SETTINGS, brushed, files_below, objects_of, save, slide
 from tests.privacy.conftest import RATER, START, collected, write_log
 from wsi_pipeline import audit
 from wsi_pipeline.cli.app import run as command
 from wsi_pipeline.config import Review
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.files import read_json
+from wsi_pipeline.handout import hand_out
 from wsi_pipeline.privacy import expire_events, forget_rater, forget_slide
 from wsi_pipeline.qupath.data_files import DataFiles
 from wsi_pipeline.qupath.history import keep_now
@@ -41,6 +42,11 @@ def says(run: RunDir, word: str) -> set[str]:
         if word in str(pq.read_table(path).to_pylist()):
             found.add(path.relative_to(run.root).as_posix())
     return found
+
+
+def project_bytes(run: RunDir) -> dict[str, bytes]:
+    """The pathologist's files."""
+    return {name: data for name, data in files_below(run.root).items() if name.endswith((".qpproj", ".qpdata"))}
 
 
 def test_a_dry_run_says_what_it_would_do_and_changes_no_byte(run: RunDir) -> None:
@@ -81,6 +87,14 @@ def test_collecting_after_a_rater_was_forgotten_gives_the_same_figures(run: RunD
     assert sum(log["visits"] for log in after["time"]["logs"]) == 0
     assert after["totals"] == before["totals"]
     assert {slide["rater"] for slide in after["slides"].values()} == {result.name}
+
+
+def test_a_forgotten_slide_whose_image_stayed_is_not_handed_out_again(run: RunDir, tmp_path: Path) -> None:
+    forget_slide(run, "s1")
+    before = project_bytes(run)
+    result = hand_out(run, SETTINGS, CLASSES, [slide(tmp_path, "s1"), slide(tmp_path, "s2")])
+    assert "if it was forgotten, remove its image in QuPath" in str(result)
+    assert project_bytes(run) == before
 
 
 def test_csv_tables_that_name_what_is_forgotten_go_and_others_stay(run: RunDir) -> None:

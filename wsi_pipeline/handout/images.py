@@ -125,7 +125,10 @@ class Batch:
         """
         known = self.plan.slide(slide.slide_id)
         if known is None:
-            raise ProjectError("is in the project, but not in the plan; restore plan.json from a backup")
+            raise ProjectError(
+                "is in the project, but not in the plan; if it was forgotten, remove its image in QuPath, "
+                "else restore plan.json from a backup"
+            )
         there = handout_held(self.run, self.plan, known, image.read_objects())
         if there is None:
             return self._first(slide, image, known.uri)
