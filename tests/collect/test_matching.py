@@ -89,6 +89,31 @@ def test_a_region_that_was_cut_in_two_is_split() -> None:
     }
 
 
+def test_what_was_drawn_on_a_piece_of_a_split_is_no_piece() -> None:
+    left, right = (PathObject(u, Kind.ANNOTATION, box(x, 0, x + 49, 100), "Tumor") for u, x in (("l", 0), ("r", 51)))
+    inside = PathObject("i", Kind.ANNOTATION, box(10, 10, 40, 40), "Necrosis")
+    whole = PathObject("a", Kind.ANNOTATION, box(0, 0, 100, 100), "Tumor")
+    around = PathObject("t", Kind.ANNOTATION, box(-500, -500, 600, 600), "Tissue")
+    assert changes(match([whole], [left, inside, right, around])) == {
+        ("a", "l"): Change.SPLIT,
+        ("a", "r"): Change.SPLIT,
+        (None, "i"): Change.ADDED,
+        (None, "t"): Change.ADDED,
+    }
+
+
+def test_small_drawings_where_a_merged_region_was_are_not_what_became_of_it() -> None:
+    one, other = (PathObject(u, Kind.ANNOTATION, box(x, 0, x + 100, 100), "Tumor") for u, x in (("a", 0), ("b", 200)))
+    merged = PathObject("m", Kind.ANNOTATION, box(40, 0, 300, 100), "Tumor")
+    small = [PathObject(u, Kind.ANNOTATION, box(0, y, 38, y + 40), "Tumor") for u, y in (("d", 5), ("f", 50))]
+    assert changes(match([one, other], [*small, merged])) == {
+        ("a", "m"): Change.MERGED,
+        ("b", "m"): Change.MERGED,
+        (None, "d"): Change.ADDED,
+        (None, "f"): Change.ADDED,
+    }
+
+
 def test_a_new_uuid_on_nearly_the_same_region_is_an_edit() -> None:
     redrawn = PathObject("x", Kind.ANNOTATION, shape(A).buffer(-8), "Tumor")
     assert changes(match([A], [redrawn])) == {("a", "x"): Change.EDITED}

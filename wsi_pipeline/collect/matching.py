@@ -6,7 +6,7 @@ QuPath make new objects with new uuids, and uuids alone would call that deleted 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -140,7 +140,8 @@ def _relations(
 ) -> _Relations:
     """Find what became of the objects whose uuid is gone."""
     overlaps = list(_overlaps(gone, fresh))
-    parts_of, heads = _parts(overlaps), _heads(overlaps)
+    heads = _heads(overlaps)
+    parts_of = _parts(overlaps, heads)
     counts: dict[str, int] = {}
     for heir in heads.values():
         counts[heir.uuid] = counts.get(heir.uuid, 0) + 1
@@ -160,23 +161,43 @@ def _relations(
     return _Relations(successors, heirs)
 
 
-def _parts(overlaps: Sequence[_Overlap]) -> dict[str, list[PathObject]]:
+def _parts(overlaps: Sequence[_Overlap], heads: Mapping[str, PathObject]) -> dict[str, list[PathObject]]:
     """New objects that lie mostly in an object that is gone and together make up a notable share of it, by its uuid.
 
     Where several that are gone lay on each other (predictions of two models), a part belongs to the one it fits best.
+    What lies mostly on larger parts was drawn on them. Where most of the object went into something larger, parts
+    must make up most of it, too: else it went there, and they were drawn.
     """
     best: dict[str, _Overlap] = {}
     for found in overlaps:
         known = best.get(found.heir.uuid)
         if found.of_heir >= MOSTLY and (known is None or found.areas.iou > known.areas.iou):
             best[found.heir.uuid] = found
-    parts: dict[str, list[PathObject]] = {}
-    shares: dict[str, float] = {}
+    own: dict[str, list[_Overlap]] = {}
     for found in overlaps:
         if best.get(found.heir.uuid) is found:
-            parts.setdefault(found.item.uuid, []).append(found.heir)
-            shares[found.item.uuid] = shares.get(found.item.uuid, 0.0) + found.of_item
-    return {uuid: own for uuid, own in parts.items() if shares[uuid] >= NOTABLE}
+            own.setdefault(found.item.uuid, []).append(found)
+    parts: dict[str, list[PathObject]] = {}
+    for uuid, pieces in own.items():
+        pieces = _side_by_side(pieces)
+        head = heads.get(uuid)
+        needed = NOTABLE if head is None or any(p.heir.uuid == head.uuid for p in pieces) else MOSTLY
+        if sum(piece.of_item for piece in pieces) >= needed:
+            parts[uuid] = [piece.heir for piece in pieces]
+    return parts
+
+
+def _side_by_side(pieces: Sequence[_Overlap]) -> list[_Overlap]:
+    """The pieces without those that lie mostly on larger ones."""
+    if len(pieces) < 2:
+        return list(pieces)
+    regions = regions_of(piece.heir.geometry for piece in pieces)
+    areas = shapely.area(regions)
+    one, other = shapely.STRtree(regions).query(regions, predicate="intersects")
+    smaller = areas[one] < areas[other]
+    one, other = one[smaller], other[smaller]
+    covered = np.bincount(one, shapely.area(shapely.intersection(regions[one], regions[other])), len(pieces))
+    return [piece for piece, on, area in zip(pieces, covered, areas, strict=True) if on < MOSTLY * area]
 
 
 def _heads(overlaps: Sequence[_Overlap]) -> dict[str, PathObject]:
