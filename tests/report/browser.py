@@ -178,3 +178,13 @@ def _pipe() -> tuple[int, int]:
     for end in low:
         os.close(end)
     return high[0], high[1]
+
+
+def assert_sound_in_every_look(page: Browser, path: Path) -> None:
+    """A page in light and dark and on a narrow screen: no complaint, no request but its own, nothing too wide."""
+    for scheme, width in (("light", 1400), ("dark", 1400), ("light", 420)):
+        page.prefer(scheme)
+        page.open(path, width=width)
+        assert page.complaints() == []
+        assert page.requests() == [path.as_uri()]
+        assert page.run("document.documentElement.scrollWidth") <= width
