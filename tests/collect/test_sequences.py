@@ -75,7 +75,6 @@ class Review(RuleBasedStateMachine):
         self.model = 0
         self.drawn = 0
         self.place = 0
-        self.went_back = False
         self.reviewed: set[str] = set()
         self.sheets: dict[str, Sheet] = {}
         self.before: dict[str, Sheet] = {}  # as each image was before the last edit, for undo
@@ -284,8 +283,7 @@ class Review(RuleBasedStateMachine):
     @rule(s=WHICH, at=PICK, value=st.sampled_from([1.0, 2.0]))
     def judge_a_tile(self, s: str, at: int, value: float) -> None:
         tiles = sorted((o for o in objects_of(self.run, s) if o.kind is Kind.TILE), key=lambda o: shape_of(o).bounds)
-        # Never all: what a person has touched is of every handout since, and would not tell which one is there.
-        self.begin(s).verdicts[tiles[at % (TILES // 2)].uuid] = value
+        self.begin(s).verdicts[tiles[at % len(tiles)].uuid] = value
         self.saved(s)
 
     @rule(s=WHICH, at=PICK)
@@ -393,7 +391,6 @@ class Review(RuleBasedStateMachine):
 
     @rule()
     def hand_out_again(self) -> None:
-        self.next_model(self.went_back)
         self.give()
         self.sync_after_handout()
         # And once more: then it changes no byte at all.
@@ -403,14 +400,8 @@ class Review(RuleBasedStateMachine):
 
     @rule()
     def a_new_model(self) -> None:
-        self.next_model(True)
+        self.model += 1
         self.hand_out_again()
-
-    def next_model(self, comes: bool) -> None:
-        # Of two handouts of one model with a restoration between, what a person had made of older ones does not tell
-        # which of them is there.
-        self.model += comes
-        self.went_back = self.went_back and not comes
 
     def sync_after_handout(self) -> None:
         self.before.clear()
@@ -457,7 +448,6 @@ class Review(RuleBasedStateMachine):
     def restored(self, entry_id: int, copy_id: str) -> None:
         slide_id = next(s for s in SLIDES if self.entry_of(s) == entry_id)
         self.before.pop(slide_id, None)
-        self.went_back = True
         # What was lost by it is known to have been meant.
         self.state(slide_id, "in_progress")
         self.sheets[slide_id] = self.states[copy_id].copy()
@@ -495,7 +485,7 @@ class Review(RuleBasedStateMachine):
             else:
                 self.as_it_was_or(copy.entry_id, copy.id)
         else:
-            self.next_model(self.went_back or what == "new model")
+            self.model += what == "new model"
             killed_at(act, self.give, self.folder)
             self.before.clear()
             self.sync()

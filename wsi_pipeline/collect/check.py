@@ -22,6 +22,7 @@ from wsi_pipeline.handout import HandedOutSlide, Plan, handout_held, read_plans,
 from wsi_pipeline.handout.frame import share_on_tissue
 from wsi_pipeline.measures import Session
 from wsi_pipeline.objects import Kind, PathObject
+from wsi_pipeline.qupath import ImageData
 from wsi_pipeline.qupath.data_files import backup_of
 from wsi_pipeline.qupath.frames import moved
 from wsi_pipeline.qupath.history import history_of
@@ -152,7 +153,10 @@ def _checked(
         findings += _geometries(objects, size if recorded is None else recorded.size)
         if run is not None and plan is not None and slide is not None:
             try:
-                before = snapshot_of(run, plan, handout_held(run, plan, slide, objects) or slide)
+                held = handout_held(run, plan, slide, ImageData(objects, {} if data is None else data.properties))
+                if held.remark is not None:
+                    findings.append(Finding("handout", held.remark, _restore(project.path, image, called)))
+                before = snapshot_of(run, plan, held.slide or slide)
                 findings += _losses(before, objects, image, slide, sessions, project.path)
                 present = {o.uuid for o in objects}
                 gone = sum(o.uuid not in present for o in before)
