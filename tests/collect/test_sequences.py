@@ -40,10 +40,10 @@ from wsi_pipeline.collect.images import on_the_snapshots_grid
 from wsi_pipeline.collect.trail import digests_of
 from wsi_pipeline.files import sha256_file
 from wsi_pipeline.handout import hand_out, read_plans
+from wsi_pipeline.handout.trail import RELOCATED, RESTORED, relocate_and_note, restore_and_note
 from wsi_pipeline.objects import Kind, PathObject
-from wsi_pipeline.qupath.history import history_of, restore
+from wsi_pipeline.qupath.history import history_of
 from wsi_pipeline.qupath.native_project import NativeProject
-from wsi_pipeline.qupath.relocate import relocate
 from wsi_pipeline.rundir import RunDir
 from wsi_pipeline.states import META_SLIDE, REVIEW_VERDICT
 
@@ -58,6 +58,8 @@ BRIDGE_Y = 1000
 DRAWINGS_Y = 1300
 PICK = st.integers(0, 40)
 WHICH = st.sampled_from(SLIDES)
+# Lines of the log that tell of a whole image, and not of what a person did to an object.
+OF_FILES = {"handed_out", RESTORED, RELOCATED}
 STEP = st.sampled_from([-90, -30, -3, 0, 3, 30, 90])
 
 
@@ -435,14 +437,14 @@ class Review(RuleBasedStateMachine):
         return str(old), str(self.folder / f"place {self.place}")
 
     def move_slides(self, old: str, new: str) -> None:
-        assert relocate(self.run.project, old, new)
+        assert relocate_and_note(self.run.project, old, new)
 
     @rule(at=PICK)
     def an_older_state_comes_back(self, at: int) -> None:
         copies = history_of(self.run.project)
         if copies:
             copy = copies[at % len(copies)]
-            restore(self.run.project, copy.id)
+            restore_and_note(self.run.project, copy.id)
             self.restored(copy.entry_id, copy.id)
 
     def restored(self, entry_id: int, copy_id: str) -> None:
@@ -479,8 +481,8 @@ class Review(RuleBasedStateMachine):
             if not copies:
                 return
             copy = copies[at % len(copies)]
-            if not killed_at(act, lambda: restore(self.run.project, copy.id), self.folder) or again:
-                restore(self.run.project, copy.id)
+            if not killed_at(act, lambda: restore_and_note(self.run.project, copy.id), self.folder) or again:
+                restore_and_note(self.run.project, copy.id)
                 self.restored(copy.entry_id, copy.id)
             else:
                 self.as_it_was_or(copy.entry_id, copy.id)
@@ -536,7 +538,7 @@ class Review(RuleBasedStateMachine):
 
     def new_lines(self, known: int) -> tuple[dict[Told, Said], dict[Told, Said]]:
         """What the log says beyond its first lines, and what it should: each object's change, before and after."""
-        lines = [line for line in audit.read(self.run.root) if line["action"] != "handed_out"]
+        lines = [line for line in audit.read(self.run.root) if line["action"] not in OF_FILES]
         told: dict[Told, Said] = {}
         new: dict[Told, Said] = {}
         for number, line in enumerate(lines):
@@ -560,7 +562,7 @@ class Review(RuleBasedStateMachine):
         return new, wanted | gone
 
     def lines_told(self) -> int:
-        return sum(line["action"] != "handed_out" for line in audit.read(self.run.root))
+        return sum(line["action"] not in OF_FILES for line in audit.read(self.run.root))
 
 
 def _but_verdict(item: PathObject) -> dict[str, float]:

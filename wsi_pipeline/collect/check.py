@@ -18,7 +18,7 @@ from wsi_pipeline.collect.images import find_image, on_the_snapshots_grid
 from wsi_pipeline.collect.matching import STORED_PX, match
 from wsi_pipeline.collect.times import logs_of
 from wsi_pipeline.errors import ProjectError, QuPathFormatError, StoreError
-from wsi_pipeline.handout import HandedOutSlide, Plan, handout_held, read_plans, snapshot_of, state_of
+from wsi_pipeline.handout import HandedOutSlide, Plan, handout_held, run_of, snapshot_of, state_of
 from wsi_pipeline.handout.frame import share_on_tissue
 from wsi_pipeline.measures import Session
 from wsi_pipeline.objects import Kind, PathObject
@@ -82,19 +82,6 @@ def check_project(path: Path) -> CheckedProject:
         for s in missing
     ]
     return CheckedProject(project.path, None if run is None else run.root, tuple(images))
-
-
-def run_of(project: Path) -> tuple[RunDir | None, Plan | None]:
-    """The run directory that a project lies in, and the plan by which it was handed out; None for a project alone."""
-    here = project.absolute()
-    for folder in list(here.parents)[1:]:
-        run = RunDir(folder)
-        if not run.handout.is_dir():
-            continue
-        for plan in read_plans(run):
-            if folder / plan.project == here:
-                return run, plan
-    return None, None
 
 
 def _given(project: NativeProject, plan: Plan | None) -> tuple[dict[int, HandedOutSlide], list[HandedOutSlide]]:
