@@ -15,7 +15,7 @@ from wsi_pipeline.collect.changed import ChangedTile
 from wsi_pipeline.collect.conflicts import Work, work_of
 from wsi_pipeline.collect.doubt import tiles_of_image
 from wsi_pipeline.collect.guard import ImageLog, loss
-from wsi_pipeline.collect.judged import JudgedTile, judged_tiles
+from wsi_pipeline.collect.judged import JudgedTile, judged_tiles, tile_figures
 from wsi_pipeline.collect.matching import Change, match
 from wsi_pipeline.collect.planted import without_planted
 from wsi_pipeline.collect.rows import Correction, Occasion, rows_of
@@ -140,6 +140,7 @@ def collect_image(
         "reviewed": state.is_reviewed,
         "state": str(state),
         "counts": count_changes([row for row, pair in zip(rows, pairs, strict=True) if id(pair) in kept]),
+        "tiles": tile_figures(after),
         "unclassified": sum(o.path_class is None for o in annotations),
         "classes": class_figures(judged, slide.mpp, tolerance_um),
         "active_s": None,
