@@ -92,6 +92,8 @@ def test_images_of_the_manual_arm_hold_nothing_of_the_model(predicted: Path, tmp
         for image in project.images():
             assert image.name.startswith("case-")
             assert image.name == image.metadata[META_SLIDE]
+            # QuPath 0.6 would ask to save every image, were it to find the file's name there.
+            assert project.entry(image.entry_id).builder["metadata"]["name"] == image.name
             assert "patient" not in orjson.dumps(dict(image.metadata)).decode()
             assert META_PRIORITY not in image.metadata
             if image.metadata[META_ARM] == "assisted":
