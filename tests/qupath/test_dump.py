@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from wsi_pipeline.errors import ProjectError, QuPathFormatError
 from wsi_pipeline.objects import Kind, PathClass, PathObject, Roi
 from wsi_pipeline.qupath.copying import copy_project
 from wsi_pipeline.qupath.diff import diff_dumps, diff_objects, diff_projects
-from wsi_pipeline.qupath.dump import dump_object, dump_project, roi_of
+from wsi_pipeline.qupath.dump import dump_object, dump_project, geojson_of_project, roi_of
+from wsi_pipeline.qupath.geojson import read_geojson
 from wsi_pipeline.qupath.native_project import NativeProject
 from wsi_pipeline.qupath.project_file import gson
 
@@ -182,3 +184,52 @@ def test_dumping_leaves_the_project_as_it_is(tmp_path: Path) -> None:
     dump_project(project.path)
     assert sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*")) == before
     assert NativeProject.open(tmp_path, read_only=True).path_classes == ()
+
+
+@pytest.mark.testdata
+@pytest.mark.parametrize("project", ["q044", "q060", "more/q051_measurements", "more/q060_project", "more/q060_rois"])
+def test_as_geojson_every_object_of_every_image_is_there(testdata: Path, project: str, tmp_path: Path) -> None:
+    path = testdata / "qupath" / project / "project"
+    dumped, collections = dump_project(path), json.loads("".join(geojson_of_project(path)))
+    assert list(collections) == list(dumped)
+    for key, image in dumped.items():
+        assert collections[key]["type"] == "FeatureCollection"
+        own = [feature["id"] for feature in collections[key]["features"]]
+        assert own == [item["id"] for item in image["objects"]]
+        file = tmp_path / "one.geojson"
+        file.write_text(json.dumps(collections[key]))
+        for item, said in zip(read_geojson(file), image["objects"], strict=True):
+            assert (item.path_class, item.name, item.parent) == (said["path_class"], said["name"], said["parent"])
+            assert set(item.measurements) == set(said["measurements"])
+            for name, value in item.measurements.items():
+                assert value == said["measurements"][name] or math.isnan(value)
+
+
+def test_numbers_that_are_none_are_written_as_qupath_reads_them(tmp_path: Path) -> None:
+    project = NativeProject.create(tmp_path / "p")
+    project.add_image("file:///a.svs", "a.svs", size=(100, 100), mpp=0.5)
+    item = _object(1)
+    project.add_objects(1, [replace(item, measurements={"nan": math.nan, "low": -math.inf})])
+    project.add_image("file:///b.svs", "b.svs", size=(100, 100), mpp=0.5)
+    project.save()
+    found = json.loads("".join(geojson_of_project(tmp_path / "p")), parse_constant=pytest.fail)
+    assert found["a.svs"]["features"][0]["properties"]["measurements"] == {"nan": "NaN", "low": "-Infinity"}
+    assert found["b.svs"]["features"] == []
+    assert math.isnan(dump_project(tmp_path / "p")["a.svs"]["objects"][0]["measurements"]["nan"])
+
+
+def test_an_empty_project_is_an_empty_object(tmp_path: Path) -> None:
+    NativeProject.create(tmp_path / "p")
+    assert "".join(geojson_of_project(tmp_path / "p")) == "{}\n"
+    assert dump_project(tmp_path / "p") == {}
+
+
+def test_a_name_that_looks_like_a_key_hides_no_image(tmp_path: Path) -> None:
+    project = NativeProject.create(tmp_path / "p")
+    for number, name in enumerate(("x", "x#3", "y"), start=1):
+        project.add_image(f"file:///{number}.svs", name, size=(1, 1), mpp=0.5)
+    project.save()
+    raw = json.loads(project.path.read_text())
+    raw["images"][2]["imageName"] = "x"
+    project.path.write_text(json.dumps(raw))
+    assert [image["entry_id"] for image in dump_project(tmp_path / "p").values()] == ["1", "2", "3"]
