@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import struct
+import uuid
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +23,10 @@ from wsi_pipeline.qupath.copying import copy_project
 from wsi_pipeline.qupath.diff import diff_dumps, diff_objects, diff_projects
 from wsi_pipeline.qupath.dump import dump_object, dump_project, geojson_of_project, roi_of
 from wsi_pipeline.qupath.geojson import read_geojson
+from wsi_pipeline.qupath.native.data import TmaGrid
+from wsi_pipeline.qupath.native.descriptors import WORKFLOW
+from wsi_pipeline.qupath.native.java_model import JavaObject, JavaString
+from wsi_pipeline.qupath.native.qpdata import QpData, read_qpdata, write_qpdata
 from wsi_pipeline.qupath.native_project import NativeProject
 from wsi_pipeline.qupath.project_file import gson
 
@@ -161,7 +169,40 @@ def test_every_difference_is_named_once(tmp_path: Path) -> None:
     assert f"{_object(3).uuid} (Tumor annotation) is only in the second" in said
     assert f"{_object(1).uuid}: its shape differs (80 px²; 80 px² in the second project)" in said
     assert "colour of the class" in said
-    assert len(said.splitlines()) == 5
+    assert "list of classes [] is [['Tumor', (9, 9, 9)]] in the second project" in said
+    assert len(said.splitlines()) == 6
+
+
+def rewritten(project: NativeProject, change: Callable[[QpData], QpData]) -> None:
+    path = project.path.parent / "data" / "1" / "data.qpdata"
+    path.write_bytes(write_qpdata(change(read_qpdata(path.read_bytes()))))
+
+
+def test_what_lies_beside_the_objects_is_compared_too(tmp_path: Path) -> None:
+    first, second = _project(tmp_path / "a"), _project(tmp_path / "b")
+    for number, project in enumerate((first, second)):
+        project.add_objects(1, [_object(1)])
+        place = {"PROJECT_ENTRY_ID": f"place {number}::1"}
+        rewritten(project, partial(QpData.with_properties, texts=place))
+    # Where a project lies is no difference.
+    assert diff_projects(tmp_path / "a", tmp_path / "b") == []
+    rewritten(second, lambda d: d.with_properties({"mark": "x"}))
+    (said,) = diff_projects(tmp_path / "a", tmp_path / "b")
+    assert said == "image 'a.svs': properties {} is {'mark': 'x'} in the second project"
+    rewritten(first, lambda d: d.with_properties({"mark": "x"}))
+    step = JavaObject(WORKFLOW, content=[struct.pack(">ii", 1, 1), JavaString("a step")])
+    rewritten(second, lambda d: replace(d, kept=replace(d.kept, workflow=step)))
+    assert diff_projects(tmp_path / "a", tmp_path / "b") == ["image 'a.svs': the steps of its workflow differ"]
+
+
+def test_a_grid_of_cores_that_is_lost_is_named(tmp_path: Path) -> None:
+    core = PathObject(str(uuid.UUID(int=7)), Kind.TMA_CORE, shapely.Point(5, 5).buffer(4))
+    for name, grid in (("a", TmaGrid(1, 1, (core.uuid,))), ("b", None)):
+        project = _project(tmp_path / name)
+        project.add_objects(1, [core])
+        rewritten(project, partial(replace, tma_grid=grid))
+    (said,) = diff_projects(tmp_path / "a", tmp_path / "b")
+    assert said == f"image 'a.svs': TMA grid [1, 1, ('{core.uuid}',)] is None in the second project"
 
 
 def test_images_and_measurements_that_differ_are_named() -> None:

@@ -55,7 +55,7 @@ def dump_project(path: Path) -> dict[str, Any]:
     """
     project = NativeProject.open(path, read_only=True)
     stated = {i.uri: project.entry(i.entry_id).builder for i in project.images() if i.size is not None}
-    return {key: _image(project, image, stated) for key, image in _keyed(project).items()}
+    return {key: _image(project, image, stated) for key, image in keyed_images(project).items()}
 
 
 def geojson_of_project(path: Path) -> Iterator[str]:
@@ -70,7 +70,7 @@ def geojson_of_project(path: Path) -> Iterator[str]:
     """
     project = NativeProject.open(path, read_only=True)
     before = "{\n"
-    for key, image in _keyed(project).items():
+    for key, image in keyed_images(project).items():
         data = project.read_data(image)
         colors = {} if data is None else _colors(project, data.class_colors)
         listed = {name: color for name, color in colors.items() if color is not None}
@@ -84,7 +84,8 @@ def geojson_of_project(path: Path) -> Iterator[str]:
     yield "{}\n" if before == "{\n" else "\n}\n"
 
 
-def _keyed(project: NativeProject) -> dict[str, NativeImage]:
+def keyed_images(project: NativeProject) -> dict[str, NativeImage]:
+    """The images in the project's order, by name, for a later one of the same name `name#entryID`."""
     keyed: dict[str, NativeImage] = {}
     for image in project.images():
         key = image.name
