@@ -334,3 +334,15 @@ def test_names_agree_after_a_copy_and_a_relocation(tmp_path: Path) -> None:
     (entry,) = orjson.loads((tmp_path / "copy" / "project.qpproj").read_bytes())["images"]
     assert entry["serverBuilder"]["uri"] == "file:///elsewhere/a.svs"
     assert entry["serverBuilder"]["metadata"]["name"] == entry["imageName"] == "case-1"
+
+
+def test_a_slide_on_a_drive_of_the_raters_is_asked_where_this_machine_reads_it(tmp_path: Path) -> None:
+    project = NativeProject.create(tmp_path / "project")
+    slide = _slide(tmp_path / "slides", "a.svs", description=SVS)
+    for entry, here in enumerate((str(slide), slide.as_uri(), "s3://bucket/a.svs"), start=1):
+        uri = f"file:///Z:/slides/{entry}.svs"
+        project.add_image(uri, f"case-{entry}", size=(600, 400), mpp=0.499, levels=LEVELS, here=here)
+        metadata = _metadata_of(project, entry)
+        stated = None if metadata is None else (metadata["name"], metadata["magnification"])
+        assert stated == (None if here.startswith("s3:") else (f"case-{entry}", 20.0))
+        assert project.image(entry).uri == uri

@@ -160,11 +160,12 @@ class NativeProject:
         image_type: str = "UNSET",
         metadata: Mapping[str, str] | None = None,
         thumbnail: NDArray[Any] | None = None,
+        here: str | None = None,
     ) -> NativeImage:
         self._writable()
         kind = checked_image_type(image_type)
         address = slide_uri(uri)
-        builder = _builder(address, name, size, mpp, mpp_source == "config", levels, crop)
+        builder = _builder(address, name, size, mpp, mpp_source == "config", levels, crop, here)
         entry = self._file.add(name, builder, metadata or {}, above=self._data.highest_id())
         image = self._images[entry.entry_id] = NativeImage(self, entry)
         folder = self._data.folder(entry.entry_id)
@@ -331,15 +332,18 @@ def _builder(
     given: bool,
     levels: Sequence[LevelLike],
     crop: Bounds | None,
+    here: str | None,
 ) -> dict[str, Any]:
-    """How QuPath shall open a slide; `given` says that `mpp` replaces the file's own.
+    """How QuPath shall open a slide; `given` says that `mpp` replaces the file's own, `here` is its address here.
 
     QuPath 0.6 and 0.7 give the opened image the name of its entry, and where its metadata had another name (without
     any, that is the file's) they take the image for changed and ask at each closing whether to save it. So an image
     under another name (masked, or one of two of the same name) gets the whole metadata, as OpenSlide reads them.
     """
     # Only slides on this machine can be asked.
-    frame = probe_slide(address) if local_path(address) is not None else None
+    is_remote = here is not None and "://" in here and not here.lower().startswith("file:")
+    seen = address if here is None or is_remote else slide_uri(here)
+    frame = probe_slide(seen) if local_path(seen) is not None else None
     no_crop = crop is not None or (frame is not None and frame.bounds is not None)
     if given:
         return uri_builder(address, name, size=size, mpp=mpp, levels=levels, no_crop=no_crop)

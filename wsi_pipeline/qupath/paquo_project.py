@@ -236,6 +236,7 @@ class PaquoProject:
         image_type: str = "UNSET",
         metadata: Mapping[str, str] | None = None,
         thumbnail: NDArray[Any] | None = None,
+        here: str | None = None,
     ) -> PaquoImage:
         self._writable()
         kind = checked_image_type(image_type)
