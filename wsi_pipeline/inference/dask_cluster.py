@@ -36,6 +36,11 @@ SETTINGS: Final = {
     "distributed.scheduler.allowed-failures": 0,
     # What dask keeps of the last messages, for its developers: runs of blocks, megabytes for each worker.
     "distributed.admin.low-level-log-length": 20,
+    # dask samples the stacks of its threads a hundred times a second and notes how late its loop is fifty times; both
+    # are for its developers, and took a thirtieth of a processor while the model ran.
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "500ms",
+    "distributed.admin.system-monitor.interval": "2s",
 }
 
 
