@@ -27,7 +27,7 @@ from wsi_pipeline.synthetic import make_slide
 from wsi_pipeline.tiling import Bounds
 
 SCALE = 16
-STEPS, BATCH, SIDE = 60, 4, 128
+STEPS, BATCH, SIDE, PACE = 90, 8, 64, 3e-3
 
 
 def main() -> None:
@@ -100,7 +100,9 @@ def train(slide: Path, weights: Path) -> None:
     image = tifffile.imread(slide, level=0)
     cells = SIDE // SCALE
     net = UNet().train()
-    optimiser = torch.optim.AdamW(net.parameters(), 3e-3)
+    optimiser = torch.optim.AdamW(net.parameters(), PACE)
+    # The slow end is what lets the running means of the batch norms catch up with the weights.
+    pace = torch.optim.lr_scheduler.OneCycleLR(optimiser, PACE, total_steps=STEPS)
     for _ in range(STEPS):
         middle = rows_columns[rng.integers(len(rows_columns), size=BATCH)]
         corner = np.clip(middle - cells // 2, 0, np.array(tumour.shape) - cells)
@@ -111,6 +113,7 @@ def train(slide: Path, weights: Path) -> None:
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
+        pace.step()
     torch.save(net.eval().state_dict(), weights)
 
 
