@@ -10,18 +10,22 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import shapely
 import tifffile
 import torch
+from shapely.geometry.base import BaseGeometry
 from torch.nn import functional
 
 from benchmarks.clock import report
 from wsi_pipeline.models.unet import UNet
+from wsi_pipeline.qupath import read_geojson
 from wsi_pipeline.raster import fill
 from wsi_pipeline.synthetic import make_slide
 from wsi_pipeline.tiling import Bounds
@@ -44,7 +48,10 @@ def main() -> None:
         train(slide, Path(weights))
     if not options.null:
         outcome("benchmarks.engine", str(slide), weights)
-    ours = outcome("benchmarks.engine", str(slide), weights)
+    kept = options.folder / "comparison"
+    shutil.rmtree(kept, ignore_errors=True)
+    ours = outcome("benchmarks.engine", str(slide), weights, "--output", str(kept))
+    (regions,) = kept.glob("slides/*/regions.geojson")
     if not options.null:
         alone = outcome("benchmarks.model_alone", str(slide), weights, "--windows")
         report(
@@ -55,9 +62,8 @@ def main() -> None:
             share=alone["cpu_s"] / (ours["cpu_s"] - ours["start_cpu_s"]),
         )
     for extra in ([],) if options.null else ([], ["--channels-last"]):
-        theirs = outcome(
-            "benchmarks.naive", str(slide), weights, *extra, "--output", str(slide.with_suffix(".geojson"))
-        )
+        outlines = slide.with_suffix(".geojson")
+        theirs = outcome("benchmarks.naive", str(slide), weights, *extra, "--output", str(outlines))
         report(
             run=f"engine beside {theirs['run']}",
             size=options.size,
@@ -66,7 +72,21 @@ def main() -> None:
             wall_ratio=theirs["wall_s"] / ours["wall_s"],
             memory_ratio=theirs["peak_mb"] / ours["peak_mb"],
             dice_difference=ours["dice_centres"] - theirs["dice_centres"],
+            iou=agreement(regions, outlines),
         )
+
+
+def agreement(one: Path, other: Path) -> float:
+    """IoU of all that is inside the outlines of two GeoJSON files; 1 where both are empty."""
+    a, b = (union(path) for path in (one, other))
+    either = shapely.union(a, b).area
+    return float(shapely.intersection(a, b).area / either) if either else 1.0
+
+
+def union(path: Path) -> BaseGeometry:
+    """All outlines as one region; what crosses itself, as outlines traced without care do, counts even-odd."""
+    shapes = [item.geometry for item in read_geojson(path) if item.geometry is not None]
+    return shapely.union_all(shapely.make_valid(np.array(shapes, dtype=object)))
 
 
 def outcome(module: str, *arguments: str) -> dict[str, Any]:
