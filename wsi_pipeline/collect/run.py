@@ -26,6 +26,7 @@ from wsi_pipeline.collect.region_times import TYPES as REGION_TIMES
 from wsi_pipeline.collect.region_times import region_figures, region_rows
 from wsi_pipeline.collect.savings import saving_figures
 from wsi_pipeline.collect.second_read import second_read_figures
+from wsi_pipeline.collect.spending import beside_of
 from wsi_pipeline.collect.tables import SCHEMA_VERSION, aggregated, pooled, write_corrections, write_table
 from wsi_pipeline.collect.time_figures import BatchLogs, time_figures
 from wsi_pipeline.collect.times import ImageTime, logs_of, times_of, write_times
@@ -171,6 +172,16 @@ def _metrics(
     # Where nothing was predicted there is no prediction to agree with, and no correction that took time.
     assisted = [image for image in images if image.slide.arm == ASSISTED]
     reviewed = [image for image in assisted if image.state.is_reviewed]
+    beside = beside_of(run, costs, images, times, logs, review.adjudicators, review.idle_s)
+    cost = cost_figures(
+        images,
+        times,
+        costs,
+        _source(images, times),
+        _tissue_areas(run, images),
+        beside=beside,
+        adjudicators=review.adjudicators,
+    )
     return {
         "schema": SCHEMA_VERSION,
         "run_id": next((s.run_id for plan in plans for s in plan.slides), None),
@@ -190,7 +201,7 @@ def _metrics(
             "batch": _groups(reviewed, lambda image: image.plan.batch),
         },
         "time": time_figures(times, images, logs, review),
-        "cost": cost_figures(images, times, costs, _source(images, times), _tissue_areas(run, images)),
+        "cost": cost,
         "saving": saving_figures(
             images,
             times,
@@ -199,6 +210,8 @@ def _metrics(
             logs=logs,
             cap_s=review.idle_s,
             tissue_kinds=_tissue_kinds(run),
+            adjudicators=review.adjudicators,
+            extra_per_slide=cost.get("machines_per_slide", 0.0),
         ),
         "planted": planted_figures(image.facts for image in reviewed),
         "confidence": doubt_figures([tile for image in images for tile in image.tiles]),
