@@ -15,7 +15,7 @@ from wsi_pipeline.collect.conflicts import conflicts_of, in_words
 from wsi_pipeline.collect.costs import cost_figures
 from wsi_pipeline.collect.doubt import doubt_figures
 from wsi_pipeline.collect.flag_references import planted_flags, repeat_figures
-from wsi_pipeline.collect.images import Alarm, CollectedImage
+from wsi_pipeline.collect.images import Alarm, CollectedImage, in_one_run
 from wsi_pipeline.collect.judged import TYPES as JUDGED_TILES
 from wsi_pipeline.collect.kept import kept_times, with_times
 from wsi_pipeline.collect.matching import Change
@@ -94,6 +94,7 @@ def collect(
     shared = frozenset(slide_id for slide_id, times_given in given.items() if times_given > 1)
     for item in collect_images(run, plans, shared, review.tolerance_um, workers):
         (images if isinstance(item, CollectedImage) else alarms).append(item)  # type: ignore[arg-type]
+    images = in_one_run(images)
     for plan in plans:
         sessions, odd = logs_of(run, plan)
         logs.append(BatchLogs(plan, sessions))
@@ -111,6 +112,8 @@ def collect(
     regions = region_rows(images, logs, review.idle_s)
     metrics["time"]["regions"] = region_figures(regions)
     if "status" not in metrics["planted"]:
+        shown = [image for image in images if image.facts["planted"] is not None]
+        metrics["planted"]["source"] = str(_source(shown, ()))
         metrics["planted"]["flags"] = planted_flags(run, images)
     metrics["repeats"] = repeat_figures(run, images, shared)
     metrics["second_read"] = second_read_figures(run, images, shared)
