@@ -91,7 +91,7 @@ def test_room_on_disk_is_bytes_times_months(tmp_path: Path) -> None:
     (run.root / "project" / "data.qpdata").write_bytes(b"x" * 900)
     amount, told = storing(run, STORED, ["a", "b"], None)
     assert amount == pytest.approx(0.0015 * 60)
-    assert told == Told(Basis.MODELLED, "0.0015 GB of 2 slides as they are now, kept for 60 months")
+    assert told == Told(Basis.MODELLED, "1.5 MB of 2 slides as they are now, kept for 60 months")
     assert folder_bytes(run.root / "nowhere") == 0
 
 

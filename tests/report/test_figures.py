@@ -299,6 +299,7 @@ def test_each_line_of_the_ledger_says_how_it_is_known_and_stands_once(facts: Run
         {"name": "pathologist", "basis": "measured", "why": "active time in 15 images, from events", "amount": 99.0},
         {"name": "set_up", "basis": "assumed", "why": "the amount that the configuration gives", "amount": 0.0},
         {"name": "compute", "basis": "not counted", "why": "`costs.compute_per_hour` is not given"},
+        {"name": "storage", "basis": "modelled", "why": "1 MB of 2 slides", "amount": 0.0004},
     ]
     cost = {**facts.cost, "ledger": lines, "pathologist": 99.0}
     found = ledger_table(with_part(facts, "cost", cost))
@@ -306,8 +307,9 @@ def test_each_line_of_the_ledger_says_how_it_is_known_and_stands_once(facts: Run
         ("Pathologist", "99.00\u202fEUR", "measured"),
         ("Set-up", "0.00\u202fEUR", "assumed"),
         ("Computing", "–", "not counted"),
+        ("Storage", "under 0.01\u202fEUR", "modelled"),
     ]
-    assert [i.counted for i in found.items] == [True, True, False]
+    assert [i.counted for i in found.items] == [True, True, False, True]
     assert found.items[2].why == "`costs.compute_per_hour` is not given"
     assert found.not_included == ()
     assert "Pathologist" not in dict(found.rows)

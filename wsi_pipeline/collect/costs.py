@@ -13,6 +13,7 @@ from wsi_pipeline.config import Costs
 from wsi_pipeline.handout.plan import ASSISTED
 from wsi_pipeline.measures import review_cost
 from wsi_pipeline.measures.ledger import Basis, Told, Work, ledger
+from wsi_pipeline.measures.time import TimeSource
 from wsi_pipeline.states import Source
 
 _SECONDS = 3600.0
@@ -75,12 +76,18 @@ def _told(assisted: Sequence[ImageTime], source: Source) -> dict[str, Told]:
         ("pathologist", [time for time in assisted if not time.repeat]),
         ("reviewer", [time for time in assisted if time.repeat]),
     ):
-        read_from = " and ".join(sorted({time.time_source.replace("_", " ") for time in times}))
+        sources = sorted({time.time_source for time in times})
+        read_from = " and ".join(_READ_FROM.get(source, source.replace("_", " ")) for source in sources)
         images = f"{len(times)} image{'' if len(times) == 1 else 's'}"
         found[name] = Told(basis, f"active time in {images}, from {read_from}") if times else Told(why=_NONE[name])
     return found
 
 
+_READ_FROM: Mapping[str, str] = {
+    TimeSource.EVENTS: "event logs",
+    TimeSource.SELF_REPORT: "what raters wrote down",
+    TimeSource.SIMULATED: "simulated logs",
+}
 _NONE = {"pathologist": "no time of an assisted image was found", "reviewer": "no second reading has a time"}
 
 

@@ -94,7 +94,7 @@ def computing(run: RunDir, done: Sequence[str]) -> tuple[float | None, float | N
     """Seconds of machines and of accelerators that predicting and training took, as the run noted them."""
     spent = read_spent(run.compute_log)
     if not spent:
-        return None, None, Told(why="no hours of computing were noted: it was done before they were, or elsewhere")
+        return None, None, Told(why="no hours of computing were noted: an older version predicted, or another machine")
     noted = {item.slide_id for item in spent if item.stage == PREDICT} & set(done)
     trained = [item for item in spent if item.stage == TRAIN]
     hours = sum(item.paid_s for item in spent if item.stage == PREDICT) / _SECONDS
@@ -130,7 +130,8 @@ def storing(run: RunDir, costs: Costs, done: Sequence[str], maps: str | None) ->
     except (OSError, StoreError) as error:
         return None, Told(why=f"the maps cannot be looked at: {' '.join(str(error).split())}")
     gb, months = size / _GB, costs.storage_months
-    why = f"{gb:.3g} GB of {_counted(len(done), 'slide')} as they are now, kept for {months:g} months"
+    room = f"{gb:.3g} GB" if gb >= 1 else f"{1000 * gb:.3g} MB"
+    why = f"{room} of {_counted(len(done), 'slide')} as they are now, kept for {months:g} months"
     return gb * months, Told(Basis.MODELLED, why)
 
 

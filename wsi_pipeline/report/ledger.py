@@ -81,12 +81,17 @@ def _named(name: str) -> str:
     return dict(_ITEMS).get(name, name.replace("_", "-"))
 
 
+def _amount(amount: float, currency: str) -> str:
+    """What was counted and costs next to nothing is not shown as nothing."""
+    return f"under {fmt.money(0.01, currency)}" if 0 < amount < 0.005 else fmt.money(amount, currency)
+
+
 def _items(value: object, currency: str) -> tuple[Item, ...]:
     found = []
     for raw in value if isinstance(value, list) else []:
         line = mapping(raw)
         amount, basis = known(line.get("amount")), text(line.get("basis")) or NOT_COUNTED
-        told = fmt.DASH if amount is None else fmt.money(amount, currency)
+        told = fmt.DASH if amount is None else _amount(amount, currency)
         basis = NOT_COUNTED if amount is None else basis
         found.append(Item(_named(text(line.get("name")) or ""), told, basis, text(line.get("why")) or ""))
     return tuple(found)
