@@ -91,6 +91,15 @@ class DaskCluster:
     client: Client
     threads: int | None
     elsewhere: bool = False
+    in_process: bool = False
+
+    def units(self, *, gpu: bool) -> int:
+        if not self.elsewhere:
+            return 1
+        workers = self._workers()
+        if gpu and self.has_gpus:
+            return max(1, int(sum(w["resources"].get(GPU, 0) for w in workers)))
+        return max(1, len({w["host"] for w in workers}))
 
     def slots(self, *, gpu: bool, parallel: bool) -> int:
         workers = self._workers()
@@ -193,7 +202,8 @@ def local(workers: int | None) -> Iterator[DaskCluster]:
         # Without bokeh there is nothing to see.
         if importlib.util.find_spec("bokeh") is not None:
             logger.info("dask dashboard at http://%s:%d/status", LOOPBACK, urlsplit(cluster.dashboard_link).port)
-        yield DaskCluster(client, threads=None if workers is None else max(1, available_cores() // workers))
+        threads = None if workers is None else max(1, available_cores() // workers)
+        yield DaskCluster(client, threads, in_process=workers is None)
 
 
 def _first_line(error: BaseException) -> str:

@@ -175,6 +175,16 @@ class Engine:
         finally:
             self._round.settle_down()
 
+    @property
+    def units(self) -> int:
+        """How many machines are at work now or, where the model runs on GPUs, how many of these."""
+        return self._cluster.units(gpu=self.runtime.device != "cpu") if self._cluster.alive else 1
+
+    @property
+    def in_process(self) -> bool:
+        """Whether threads of this process do the work."""
+        return self._cluster.in_process
+
     def _connect(self) -> AbstractContextManager[Cluster]:
         settings = self.settings
         return connect(settings.scheduler, settings.workers, settings.cluster)

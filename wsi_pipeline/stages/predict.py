@@ -21,6 +21,7 @@ from wsi_pipeline.inference.places import map_place
 from wsi_pipeline.models import ModelCard, RuntimeChoice, is_named, load_card
 from wsi_pipeline.progress import LogProgress, Progress
 from wsi_pipeline.rundir import RunDir
+from wsi_pipeline.spent import PREDICT, Meter
 from wsi_pipeline.stages.lease import leased
 from wsi_pipeline.stages.lock import exclusive
 from wsi_pipeline.stages.queue import write_queue
@@ -143,15 +144,21 @@ def _predict(
     if not todo:
         return
     settings = _as_before(EngineSettings.of(config), ledger.record.runtime)
+    meter = Meter(run.compute_log, PREDICT)
     with Engine(model_path, settings) as engine, ThreadPoolExecutor(1, thread_name_prefix="regions") as pool:
         ledger.set_runtime(engine.runtime)
+        device, units = engine.runtime.device, engine.units
         progress.begin("predict", len(todo))
         work = _Work(config, run, engine.card, ledger, progress, pool)
         try:
             for result in engine.predict(work.jobs(todo), progress.advance):
                 work.take(result)
+                units = engine.units
+                meter.lap(device=device, units=units, here=engine.in_process, slide_id=result.slide_id)
             work.settle(0)
         finally:
+            # Not asked for anew: the cluster may be what went wrong.
+            meter.lap(device=device, units=units, here=engine.in_process)
             ledger.save()
             progress.end()
 
