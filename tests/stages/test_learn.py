@@ -16,6 +16,7 @@ from wsi_pipeline.config import Config, load_config
 from wsi_pipeline.files import write_json
 from wsi_pipeline.models import load_card
 from wsi_pipeline.qupath import write_geojson
+from wsi_pipeline.spent import TRAIN, read_spent
 from wsi_pipeline.stages.collect import calibration_of
 from wsi_pipeline.stages.learn import corrected_slides, learned_model, train_on_corrections
 from wsi_pipeline.stages.predict import predict_cohort
@@ -51,6 +52,8 @@ def test_held_out_patients_give_the_temperature_and_strange_tiles_are_found(tmp_
     assert "held-out patients" in card.notes
     assert set(card.trained_on.slides) == {slide.ref.slide_id for slide in split.train}
     assert card.appearance is not None
+    (trained,) = (s for s in read_spent(run_of(tmp_path / "wsi.yaml").compute_log) if s.stage == TRAIN)
+    assert trained.wall_s > 0
     folder = learned_model(run_of(tmp_path / "wsi.yaml"), config.learning.name)
     assert load_card(folder) == card
     # A slide in another colour, predicted with the new model.

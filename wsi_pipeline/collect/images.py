@@ -36,7 +36,10 @@ PAUSES_S = (0.2, 0.5, 1.0, 2.0)
 
 @dataclass(frozen=True, slots=True)
 class CollectedImage:
-    """What was read of one image; `annotations` are those of now, in level-0 px."""
+    """What was read of one image; `annotations` are those of now, in level-0 px.
+
+    `silent`: neither the image nor a log of it says who worked on it, if anybody did; see `in_one_run`.
+    """
 
     plan: Plan
     slide: HandedOutSlide
@@ -51,6 +54,7 @@ class CollectedImage:
     work: Work | None = None
     judged: tuple[JudgedTile, ...] = ()
     remark: str | None = None
+    silent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +166,28 @@ def collect_image(
         work,
         judged_tiles(occasion, after),
         held.remark,
+        silent=image.metadata.get(META_SOURCE) is None and not log.sources,
+    )
+
+
+def in_one_run(images: Sequence[CollectedImage]) -> list[CollectedImage]:
+    """The images of a run; where one of them is simulated, so are those that do not say what they are.
+
+    An image that nobody has opened yet holds nothing that was measured, and in a simulated run nobody will.
+    """
+    if all(image.source is not Source.SIMULATED for image in images):
+        return list(images)
+    return [_simulated(image) if image.silent else image for image in images]
+
+
+def _simulated(image: CollectedImage) -> CollectedImage:
+    said = str(Source.SIMULATED)
+    return replace(
+        image,
+        source=Source.SIMULATED,
+        rows=tuple(replace(row, source=said) for row in image.rows),
+        tiles=tuple(replace(tile, source=said) for tile in image.tiles),
+        judged=tuple(replace(tile, source=said) for tile in image.judged),
     )
 
 
