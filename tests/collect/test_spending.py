@@ -65,7 +65,7 @@ def test_hours_of_machines_are_those_that_were_noted(tmp_path: Path) -> None:
     machines, gpus, told = computing(run, ["a", "b", "c"])
     assert (machines, gpus) == (3600 + 4 * 900 + 360 + 1800, None)
     assert told.basis is Basis.MEASURED
-    assert told.why == "predicting took 2.1 h on 2 slides; 1 training 0.5 h; of 1 slide more nothing was noted"
+    assert told.why == "predicting took 2.1 h on 2 slides; 1 training 30 min; of 1 slide more nothing was noted"
 
 
 def test_hours_of_gpus_are_kept_apart(tmp_path: Path) -> None:

@@ -22,7 +22,6 @@ from wsi_pipeline.rundir import RunDir
 from wsi_pipeline.spent import PREDICT, TRAIN, read_spent
 from wsi_pipeline.states import ImageState, Source
 
-_SECONDS = 3600.0
 _GB = 1e9
 
 
@@ -97,17 +96,16 @@ def computing(run: RunDir, done: Sequence[str]) -> tuple[float | None, float | N
         return None, None, Told(why="no hours of computing were noted: an older version predicted, or another machine")
     noted = {item.slide_id for item in spent if item.stage == PREDICT} & set(done)
     trained = [item for item in spent if item.stage == TRAIN]
-    hours = sum(item.paid_s for item in spent if item.stage == PREDICT) / _SECONDS
-    parts = [f"predicting took {_hours(hours)} on {_counted(len(noted), 'slide')}"]
+    seconds = sum(item.paid_s for item in spent if item.stage == PREDICT)
+    parts = [f"predicting took {_duration(seconds)} on {_counted(len(noted), 'slide')}"]
     if trained:
-        hours = sum(item.paid_s for item in trained) / _SECONDS
-        parts.append(f"{_counted(len(trained), 'training')} {_hours(hours)}")
+        parts.append(f"{_counted(len(trained), 'training')} {_duration(sum(item.paid_s for item in trained))}")
     if len(noted) < len(done):
         parts.append(f"of {_counted(len(done) - len(noted), 'slide')} more nothing was noted")
     machines = [item.paid_s for item in spent if not item.on_gpu]
     gpus = [item.paid_s for item in spent if item.on_gpu]
     if gpus:
-        parts.append(f"{_hours(sum(gpus) / _SECONDS)} of it on a GPU")
+        parts.append(f"{_duration(sum(gpus))} of it on a GPU")
     return (
         sum(machines) if machines else None,
         sum(gpus) if gpus else None,
@@ -189,8 +187,11 @@ def adjudicating(
     return sum(seconds), Told(basis, f"active time in {_counted(len(seconds), 'image')}")
 
 
-def _hours(hours: float) -> str:
-    return f"{hours:.3g} h"
+def _duration(seconds: float) -> str:
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.3g} s"
 
 
 def _counted(number: int, noun: str) -> str:
