@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from wsi_pipeline.collect.images import CollectedImage
-from wsi_pipeline.collect.time_figures import BatchLogs
 from wsi_pipeline.collect.times import ImageTime
 from wsi_pipeline.config import Costs
 from wsi_pipeline.errors import StoreError
 from wsi_pipeline.files import read_json
 from wsi_pipeline.inference.access import files_of, is_url, told
 from wsi_pipeline.inference.places import map_place
-from wsi_pipeline.measures import active_times
 from wsi_pipeline.measures.ledger import UNTOLD, Basis, Told
 from wsi_pipeline.rundir import RunDir
 from wsi_pipeline.spent import PREDICT, TRAIN, read_spent
@@ -55,21 +53,19 @@ def beside_of(
     run: RunDir,
     costs: Costs,
     images: Sequence[CollectedImage],
-    times: Sequence[ImageTime],
-    logs: Sequence[BatchLogs],
+    settled: Sequence[ImageTime],
     adjudicators: Collection[str],
-    idle_s: float,
 ) -> Beside:
-    """Everything that the ledger counts beside the raters' time.
+    """Everything that the ledger counts beside the readers' time.
 
     Parameters
     ----------
-    images, times, logs
+    images
         Of all batches.
+    settled
+        Times of those who read nothing: adjudication.
     adjudicators
-        Raters whose time is adjudication.
-    idle_s
-        Cut-off of pauses.
+        Whom the configuration names.
     """
     record = _record(run)
     slides = record.get("slides") or {}
@@ -77,7 +73,7 @@ def beside_of(
     compute_s, gpu_s, compute = computing(run, done)
     maps = ((record.get("config") or {}).get("inference") or {}).get("maps")
     storage, stored = storing(run, costs, done, maps)
-    adjudicator_s, adjudicator = adjudicating(images, times, logs, adjudicators, idle_s)
+    adjudicator_s, adjudicator = adjudicating(images, settled, adjudicators)
     return Beside(compute_s, gpu_s, storage, adjudicator_s, len(done) or None, compute, stored, adjudicator)
 
 
@@ -155,36 +151,19 @@ def _map_bytes(place: Path | str) -> int:
 
 
 def adjudicating(
-    images: Sequence[CollectedImage],
-    times: Sequence[ImageTime],
-    logs: Sequence[BatchLogs],
-    adjudicators: Collection[str],
-    idle_s: float,
+    images: Sequence[CollectedImage], settled: Sequence[ImageTime], adjudicators: Collection[str]
 ) -> tuple[float | None, Told]:
     """Active seconds of adjudicators: on images of their own batches, and, by their own logs, in others' projects."""
-    decided = sum(image.state in {ImageState.ADJUDICATED, ImageState.LOCKED} for image in images)
-    if not adjudicators:
-        if not decided:
-            return None, Told(why="no image was adjudicated")
-        told_of = f"{_counted(decided, 'image')} {'is' if decided == 1 else 'are'} adjudicated"
-        return None, Told(why=f"{told_of}, but `review.adjudicators` names nobody whose time it was")
-    own = [time for time in times if time.rater in adjudicators]
-    seconds = [time.active_s for time in own]
-    simulated = any(time.source == Source.SIMULATED for time in own)
-    known = {(time.batch, time.rater, time.slide_id) for time in own}
-    for log in logs:
-        if log.plan.rater in adjudicators:
-            continue
-        slides = {str(slide.entry_id): slide.slide_id for slide in log.plan.slides}
-        foreign = [session for session in log.sessions if session.rater in adjudicators]
-        for key, time in active_times(foreign, idle_s).items():
-            if key.image in slides and (log.plan.batch, key.rater, slides[key.image]) not in known:
-                seconds.append(time.seconds)
-                simulated = simulated or Source.SIMULATED in time.sources
-    if not seconds:
+    if settled:
+        basis = Basis.SIMULATED if any(time.source == Source.SIMULATED for time in settled) else Basis.MEASURED
+        return sum(time.active_s for time in settled), Told(basis, f"active time in {_counted(len(settled), 'image')}")
+    if adjudicators:
         return None, Told(why="no time of an adjudicator was found")
-    basis = Basis.SIMULATED if simulated else Basis.MEASURED
-    return sum(seconds), Told(basis, f"active time in {_counted(len(seconds), 'image')}")
+    decided = sum(image.state in {ImageState.ADJUDICATED, ImageState.LOCKED} for image in images)
+    if not decided:
+        return None, Told(why="no image was adjudicated")
+    told_of = f"{_counted(decided, 'image')} {'is' if decided == 1 else 'are'} adjudicated"
+    return None, Told(why=f"{told_of}, but `review.adjudicators` names nobody whose time it was")
 
 
 def _duration(seconds: float) -> str:
