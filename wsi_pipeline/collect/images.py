@@ -15,7 +15,7 @@ from wsi_pipeline.collect.changed import ChangedTile
 from wsi_pipeline.collect.conflicts import Work, work_of
 from wsi_pipeline.collect.doubt import tiles_of_image
 from wsi_pipeline.collect.guard import ImageLog, loss
-from wsi_pipeline.collect.judged import JudgedTile, judged_tiles
+from wsi_pipeline.collect.judged import JudgedTile, judged_tiles, tile_figures
 from wsi_pipeline.collect.matching import Change, match
 from wsi_pipeline.collect.planted import without_planted
 from wsi_pipeline.collect.rows import Correction, Occasion, rows_of
@@ -25,7 +25,7 @@ from wsi_pipeline.errors import ProjectError, WsiError
 from wsi_pipeline.handout import HandedOutSlide, Plan, handout_held, planted_in, repaired, snapshot_of, state_of
 from wsi_pipeline.measures import Session
 from wsi_pipeline.objects import Kind, PathObject
-from wsi_pipeline.qupath import Project, ProjectImage
+from wsi_pipeline.qupath import ImageData, Project, ProjectImage
 from wsi_pipeline.rundir import RunDir
 from wsi_pipeline.states import META_SLIDE, META_SOURCE, ImageState, Source
 
@@ -53,6 +53,7 @@ class CollectedImage:
     changes: tuple[AuditEntry, ...] = ()
     work: Work | None = None
     judged: tuple[JudgedTile, ...] = ()
+    remark: str | None = None
     silent: bool = False
 
 
@@ -90,9 +91,11 @@ def collect_image(
             return Alarm(
                 slide.slide_id, "its image is no longer in the project; add it again from project.qpproj.backup"
             )
-        after = on_the_snapshots_grid(_read(project, image))
+        data = _read(project, image)
+        after = on_the_snapshots_grid(data.objects)
         # Restored to a state from before the last handout, an image is compared with what it held then.
-        slide = handout_held(run, plan, slide, after) or slide
+        held = handout_held(run, plan, slide, data)
+        slide = held.slide or slide
         before, planted = snapshot_of(run, plan, slide), planted_in(run, plan, slide)
     except WsiError as error:
         return Alarm(slide.slide_id, f"cannot be read: {error}")
@@ -141,6 +144,7 @@ def collect_image(
         "reviewed": state.is_reviewed,
         "state": str(state),
         "counts": count_changes([row for row, pair in zip(rows, pairs, strict=True) if id(pair) in kept]),
+        "tiles": tile_figures(after),
         "unclassified": sum(o.path_class is None for o in annotations),
         "classes": class_figures(judged, slide.mpp, tolerance_um),
         "active_s": None,
@@ -161,6 +165,7 @@ def collect_image(
         changes,
         work,
         judged_tiles(occasion, after),
+        held.remark,
         silent=image.metadata.get(META_SOURCE) is None and not log.sources,
     )
 
@@ -186,16 +191,16 @@ def _simulated(image: CollectedImage) -> CollectedImage:
     )
 
 
-def _read(project: Project, image: ProjectImage) -> list[PathObject]:
-    """The objects of an image that QuPath may be saving at this moment: it moves the old file away, then writes."""
+def _read(project: Project, image: ProjectImage) -> ImageData:
+    """What is in an image that QuPath may be saving at this moment: it moves the old file away, then writes."""
     for pause in PAUSES_S:
         try:
-            return image.read_objects()
+            return image.read()
         except WsiError:
             if not _is_being_saved(project, image):
                 raise
             time.sleep(pause)
-    return image.read_objects()
+    return image.read()
 
 
 def _is_being_saved(project: Project, image: ProjectImage) -> bool:

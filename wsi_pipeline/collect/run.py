@@ -94,6 +94,7 @@ def collect(
     shared = frozenset(slide_id for slide_id, times_given in given.items() if times_given > 1)
     for item in collect_images(run, plans, shared, review.tolerance_um, workers):
         (images if isinstance(item, CollectedImage) else alarms).append(item)  # type: ignore[arg-type]
+    problems += [f"{i.slide.slide_id}: {i.remark}" for i in images if i.remark is not None]
     images = in_one_run(images)
     for plan in plans:
         sessions, odd = logs_of(run, plan)

@@ -100,6 +100,16 @@ class Cluster(Protocol):
     def everywhere(self, function: Callable[..., Any], *args: Any) -> None:
         """Call a function in each worker process; its errors are passed over."""
 
+    def listen(self, on_news: Callable[[Any], None]) -> AbstractContextManager[None]:
+        """Have `on_news` called with what tasks `say` while the block runs, also those of others; in another thread."""
+
+
+def say(news: Any) -> None:
+    """Tell who listens, from within a task and without waiting; `news` is plain data (msgpack). Elsewhere: nothing."""
+    from wsi_pipeline.inference import dask_cluster
+
+    dask_cluster.say(news)
+
 
 def connect(
     scheduler: str | None, workers: int | None, launch: ClusterSettings | None = None
