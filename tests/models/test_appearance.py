@@ -121,8 +121,12 @@ def test_what_two_models_have_seen_has_the_moments_of_all(seed: int, n: int, m: 
 
 def test_windows_of_a_tile_are_its_quarters() -> None:
     tile = np.tile(window(1), (2, 2, 1))
-    assert len(windows_of(tile)) == 4
-    assert len(windows_of(window(1)[:64, :64])) == 1
+    found = windows_of(tile)
+    assert len(found) == 4
+    for part, row in found:
+        np.testing.assert_array_equal(part, window(1))
+        np.testing.assert_array_equal(row, features_of(window(1)))
+    assert [part.shape for part, _ in windows_of(window(1)[:64, :64])] == [(64, 64, 3)]
 
 
 def test_sharpness_is_the_variance_of_scipys_laplacian() -> None:

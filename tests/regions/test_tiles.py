@@ -17,6 +17,7 @@ from wsi_pipeline.errors import StoreError
 from wsi_pipeline.objects import META_RUN, Kind
 from wsi_pipeline.regions import ReviewTile, read_tiles, review_tiles, tile_objects, write_tiles
 from wsi_pipeline.regions.tiles import STEP, _Rows
+from wsi_pipeline.regions.unlike import Unlike
 from wsi_pipeline.slides import TissueMask
 from wsi_pipeline.states import REVIEW_CLASS
 from wsi_pipeline.tiling import Bounds
@@ -123,7 +124,7 @@ def test_strange_tiles_are_flagged_and_say_in_what() -> None:
     source, tissue = scene()
     tiles = review_tiles(
         source, tissue, ["Tumor"], Review(tile_um=32, max_tiles=2), threshold=0.5, mpp=0.5, slide_id="s",
-        strangeness={(0, 0): (1.7, "colour"), (128, 0): (0.4, "sharpness")},
+        strangeness={(0, 0): Unlike(1.7, "colour"), (128, 0): Unlike(0.4, "sharpness", 0.9)},
     )  # fmt: skip
     flagged = [t for t in tiles if t.flagged]
     assert {(t.x, t.y) for t in flagged} >= {(0, 0)}

@@ -18,11 +18,12 @@ from torch.nn import functional
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.learning.augment import Augmentation
 from wsi_pipeline.learning.calibrate import Calibration, calibrate, gather, write_calibration
+from wsi_pipeline.learning.familiar import familiar_of
 from wsi_pipeline.learning.labels import UNKNOWN, background_of
 from wsi_pipeline.learning.samples import Crops, Tile
-from wsi_pipeline.models.appearance import Appearance, fit_appearance, windows_of
 from wsi_pipeline.models.card import ClassSpec, ModelCard, Provenance
 from wsi_pipeline.models.load import checked_weights, load_card
+from wsi_pipeline.models.structure import write_structure
 from wsi_pipeline.models.torch_runtime import channels_last
 from wsi_pipeline.models.unet import HALO, STRIDE, UNet, read_unet, save_model
 from wsi_pipeline.states import Source
@@ -140,6 +141,9 @@ def train(
         channels_last(net)
         loss = _fit(net, samples, replay, steps, len(classes), seed, recipe, init is not None, progress)
         calibration = _calibrate(net, held_out, [spec.name for spec in classes])
+        seen = [*samples, *replay]
+        before = None if parent is None else parent.appearance
+        familiar = familiar_of(seen, net, before=before, held_out=held_out)
     card = ModelCard(
         name=name,
         architecture="unet",
@@ -149,8 +153,9 @@ def train(
         stride=STRIDE,
         classes=tuple(classes),
         temperature=calibration.temperature if calibration else 1.0,
-        trained_on=_provenance([*samples, *replay], parent, steps, seed, loss, calibration),
-        appearance=_appearance([*samples, *replay], parent),
+        trained_on=_provenance(seen, parent, steps, seed, loss, calibration, familiar.figures),
+        appearance=familiar.appearance,
+        structure=write_structure(out, familiar.structure),
         notes=_notes(calibration),
     )
     saved = save_model(out, net, card)
@@ -286,13 +291,19 @@ def tile_logits(net: nn.Module, tile: Tile) -> np.ndarray[tuple[int, int, int], 
 
 
 def _provenance(
-    tiles: Sequence[Tile], parent: ModelCard | None, steps: int, seed: int, loss: float, calibration: Calibration | None
+    tiles: Sequence[Tile],
+    parent: ModelCard | None,
+    steps: int,
+    seed: int,
+    loss: float,
+    calibration: Calibration | None,
+    more: dict[str, float],
 ) -> Provenance:
     before = Provenance() if parent is None else parent.trained_on
     slides = {tile.slide_id for tile in tiles} | set(before.slides)
     patients = {tile.group for tile in tiles if tile.group != tile.slide_id} | set(before.patients)
     simulated = any(tile.source is Source.SIMULATED for tile in tiles) or before.source == Source.SIMULATED
-    figures = {"loss": round(loss, 4)}
+    figures = {"loss": round(loss, 4), **more}
     if calibration is not None:
         figures |= {
             "ece_before": round(calibration.ece_before, 4),
@@ -311,16 +322,6 @@ def _provenance(
         source=str(Source.SIMULATED if simulated else Source.MEASURED),
         figures=figures,
     )
-
-
-def _appearance(tiles: Sequence[Tile], parent: ModelCard | None) -> Appearance | None:
-    """What the tiles look like, together with what the parent has seen."""
-    found = [(features, tile.slide_id) for tile in tiles for features in windows_of(tile.image)]
-    before = None if parent is None else parent.appearance
-    own = fit_appearance(np.array([f for f, _ in found]), np.array([s for _, s in found])) if found else None
-    if before is None or own is None:
-        return own or before
-    return before.with_others(own)
 
 
 def _notes(calibration: Calibration | None) -> str:
