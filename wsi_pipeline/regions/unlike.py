@@ -32,7 +32,7 @@ class Unlike:
     @property
     def reason(self) -> str | None:
         """In plain words; None where it is strange in nothing."""
-        named = ((self.structure, "structure"), (self.appearance, self.word))
+        named = ((self.appearance, self.word), (self.structure, "structure"))
         found = [word for value, word in named if is_strange(value)]
         return f"unlike the training slides in {' and '.join(found)}" if found else None
 
