@@ -71,6 +71,7 @@ def test_held_out_patients_give_the_temperature_and_strange_tiles_are_found(tmp_
     calibration = calibration_of(again)
     assert calibration is not None
     assert calibration["cross_fitted"] is True
+    assert (calibration["slides"], calibration["groups"], calibration["source"]) == (2, 2, "measured")
     assert [c["name"] for c in calibration["classes"]] == ["Background", "Haematoxylin-dense"]
     assert predict_cohort(again).done == 2
     values = {}

@@ -21,6 +21,7 @@ from wsi_pipeline.learning.calibrate import Calibration, calibrate, gather, writ
 from wsi_pipeline.learning.familiar import familiar_of
 from wsi_pipeline.learning.labels import UNKNOWN, background_of
 from wsi_pipeline.learning.samples import Crops, Tile
+from wsi_pipeline.learning.unseen import HeldOut, unseen_tiles
 from wsi_pipeline.models.card import ClassSpec, ModelCard, Provenance
 from wsi_pipeline.models.load import checked_weights, load_card
 from wsi_pipeline.models.structure import write_structure
@@ -114,7 +115,8 @@ def train(
     replay
         Old tiles, mixed in when fine-tuning so that what was learned stays.
     held_out
-        Tiles of other patients, to fit the temperature on; without them it stays 1, and the card says so.
+        Tiles of other patients, to fit the temperature on; without them it stays 1, and the card says so. Those of
+        slides or patients that these samples or the parent were trained on are left out, with a warning.
     threads
         Of torch, for this call; None leaves them.
 
@@ -140,10 +142,13 @@ def train(
             net = read_unet(_weights(init), dropout=float(parent.architecture_args.get("dropout", 0)))
         channels_last(net)
         loss = _fit(net, samples, replay, steps, len(classes), seed, recipe, init is not None, progress)
-        calibration = _calibrate(net, held_out, [spec.name for spec in classes])
         seen = [*samples, *replay]
+        unseen = unseen_tiles(held_out, seen, parent)
+        if unseen.seen:
+            _log.warning("not held out, since the model learned from them: %s", ", ".join(unseen.seen))
+        calibration = _calibrate(net, unseen.tiles, [spec.name for spec in classes])
         before = None if parent is None else parent.appearance
-        familiar = familiar_of(seen, net, before=before, held_out=held_out)
+        familiar = familiar_of(seen, net, before=before, held_out=unseen.tiles)
     card = ModelCard(
         name=name,
         architecture="unet",
@@ -156,10 +161,10 @@ def train(
         trained_on=_provenance(seen, parent, steps, seed, loss, calibration, familiar.figures),
         appearance=familiar.appearance,
         structure=write_structure(out, familiar.structure),
-        notes=_notes(calibration),
+        notes=_notes(calibration, unseen),
     )
     saved = save_model(out, net, card)
-    write_calibration(out, saved, calibration)
+    write_calibration(out, saved, calibration, unseen.tiles)
     return saved
 
 
@@ -324,7 +329,9 @@ def _provenance(
     )
 
 
-def _notes(calibration: Calibration | None) -> str:
+def _notes(calibration: Calibration | None, held_out: HeldOut) -> str:
+    if calibration is None and held_out.seen:
+        return "Temperature not fitted: the model or its parent learned from all held-out slides."
     if calibration is None:
         return "Temperature not fitted: no held-out slides were given."
     fitted = f"Temperature fitted on {calibration.groups} held-out patients or slides"
