@@ -10,24 +10,28 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import shapely
 import tifffile
 import torch
+from shapely.geometry.base import BaseGeometry
 from torch.nn import functional
 
 from benchmarks.clock import report
 from wsi_pipeline.models.unet import UNet
+from wsi_pipeline.qupath import read_geojson
 from wsi_pipeline.raster import fill
 from wsi_pipeline.synthetic import make_slide
 from wsi_pipeline.tiling import Bounds
 
 SCALE = 16
-STEPS, BATCH, SIDE = 60, 4, 128
+STEPS, BATCH, SIDE, PACE = 90, 8, 64, 3e-3
 
 
 def main() -> None:
@@ -44,7 +48,10 @@ def main() -> None:
         train(slide, Path(weights))
     if not options.null:
         outcome("benchmarks.engine", str(slide), weights)
-    ours = outcome("benchmarks.engine", str(slide), weights)
+    kept = options.folder / "comparison"
+    shutil.rmtree(kept, ignore_errors=True)
+    ours = outcome("benchmarks.engine", str(slide), weights, "--output", str(kept))
+    (regions,) = kept.glob("slides/*/regions.geojson")
     if not options.null:
         alone = outcome("benchmarks.model_alone", str(slide), weights, "--windows")
         report(
@@ -55,9 +62,8 @@ def main() -> None:
             share=alone["cpu_s"] / (ours["cpu_s"] - ours["start_cpu_s"]),
         )
     for extra in ([],) if options.null else ([], ["--channels-last"]):
-        theirs = outcome(
-            "benchmarks.naive", str(slide), weights, *extra, "--output", str(slide.with_suffix(".geojson"))
-        )
+        outlines = slide.with_suffix(".geojson")
+        theirs = outcome("benchmarks.naive", str(slide), weights, *extra, "--output", str(outlines))
         report(
             run=f"engine beside {theirs['run']}",
             size=options.size,
@@ -66,7 +72,21 @@ def main() -> None:
             wall_ratio=theirs["wall_s"] / ours["wall_s"],
             memory_ratio=theirs["peak_mb"] / ours["peak_mb"],
             dice_difference=ours["dice_centres"] - theirs["dice_centres"],
+            iou=agreement(regions, outlines),
         )
+
+
+def agreement(one: Path, other: Path) -> float:
+    """IoU of all that is inside the outlines of two GeoJSON files; 1 where both are empty."""
+    a, b = (union(path) for path in (one, other))
+    either = shapely.union(a, b).area
+    return float(shapely.intersection(a, b).area / either) if either else 1.0
+
+
+def union(path: Path) -> BaseGeometry:
+    """All outlines as one region; what crosses itself, as outlines traced without care do, counts even-odd."""
+    shapes = [item.geometry for item in read_geojson(path) if item.geometry is not None]
+    return shapely.union_all(shapely.make_valid(np.array(shapes, dtype=object)))
 
 
 def outcome(module: str, *arguments: str) -> dict[str, Any]:
@@ -100,7 +120,9 @@ def train(slide: Path, weights: Path) -> None:
     image = tifffile.imread(slide, level=0)
     cells = SIDE // SCALE
     net = UNet().train()
-    optimiser = torch.optim.AdamW(net.parameters(), 3e-3)
+    optimiser = torch.optim.AdamW(net.parameters(), PACE)
+    # The slow end is what lets the running means of the batch norms catch up with the weights.
+    pace = torch.optim.lr_scheduler.OneCycleLR(optimiser, PACE, total_steps=STEPS)
     for _ in range(STEPS):
         middle = rows_columns[rng.integers(len(rows_columns), size=BATCH)]
         corner = np.clip(middle - cells // 2, 0, np.array(tumour.shape) - cells)
@@ -111,6 +133,7 @@ def train(slide: Path, weights: Path) -> None:
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
+        pace.step()
     torch.save(net.eval().state_dict(), weights)
 
 

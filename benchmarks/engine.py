@@ -7,7 +7,8 @@ card once; `null` is a model that costs almost nothing and shows the engine's ow
 chosen runtime are kept in the package's cache folder, so a second call is a warm one.
 
 One JSON line. `wall_s` and `cpu_s` are of the whole process and its children, from its start to the last file written,
-imports included; `start_cpu_s` is what of it went before the first block. Where `SLIDE.gt.npz` is (arrays `tissue` and
+imports included; `start_cpu_s` is what of it went before the first block, `after_blocks_s` the wall time after
+the last one. Where `SLIDE.gt.npz` is (arrays `tissue` and
 `tumour` on a grid of `scale` px), `dice` compares with it: cells that an outline touches count as inside, as filling
 polygons with OpenCV does; `dice_centres` counts the cells whose centre is inside.
 """
@@ -108,15 +109,17 @@ def configured(slide: Path | str, model: str, mpp: float, output: Path, *, runti
 
 
 class Start(LogProgress):
-    """Notes the CPU seconds that were used before the engine's first block."""
+    """Notes the CPU seconds that were used before the engine's first block, and when the last one was there."""
 
     def __init__(self) -> None:
         super().__init__()
         self.cpu_s = 0.0
+        self.last_s = 0.0
 
     def advance(self, item: str, done: int, total: int) -> None:
-        """The engine tells it of each slide before it hands out the first block."""
+        """The engine tells it of each slide before it hands out the first block, and after each run of blocks."""
         self.cpu_s = self.cpu_s or cpu_now()
+        self.last_s = seconds_since_start()
 
 
 def measure(config: Config, slide: Path) -> dict[str, Any]:
@@ -145,6 +148,7 @@ def measure(config: Config, slide: Path) -> dict[str, Any]:
         "cpu_s": cpu_s,
         "cpu_s_per_mpx": cpu_s / max(tissue_mpx, 1e-9),
         "start_cpu_s": start.cpu_s,
+        "after_blocks_s": wall_s - start.last_s,
         "peak_mb": peak,
         "polygons": len(shapes),
         "vertices": int(shapely.get_num_coordinates(shapes).sum()),

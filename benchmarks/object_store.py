@@ -18,8 +18,15 @@ CHUNK = 64 * 1024
 METHODS = (b"GET ", b"HEAD ", b"PUT ", b"POST ", b"DELETE ")
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
 SERVER = """
-import sys, time
+import sys, threading
+from moto.s3.responses import S3Response
 from moto.server import ThreadedMotoServer
+# S3 looks at a condition and writes in one step; moto's threads do not.
+put, lock = S3Response.put_object, threading.Lock()
+def put_object(self):
+    with lock:
+        return put(self)
+S3Response.put_object = put_object
 server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
 server.start()
 print(server.get_host_and_port()[1], flush=True)
@@ -92,7 +99,12 @@ def environment(line: Line) -> dict[str, str]:
 async def _listen(line: Line, port: int) -> asyncio.Server:
     async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         away_reader, away_writer = await asyncio.open_connection("127.0.0.1", port)
-        await asyncio.gather(_up(reader, writer, away_writer, line), _down(away_reader, writer, line))
+        try:
+            await asyncio.gather(_up(reader, writer, away_writer, line), _down(away_reader, writer, line))
+        except asyncio.CancelledError:
+            # The line goes while somebody still holds it, or held it when it was killed.
+            writer.close()
+            away_writer.close()
 
     return await asyncio.start_server(take, "127.0.0.1", 0)
 
@@ -129,5 +141,9 @@ def _write(writer: asyncio.StreamWriter, data: bytes) -> None:
 
 async def _close(server: asyncio.Server) -> None:
     server.close()
-    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
         task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    # Their sockets are closed in the loop's next turn.
+    await asyncio.sleep(0)

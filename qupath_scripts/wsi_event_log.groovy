@@ -302,7 +302,8 @@ class WsiEventLog {
     void begin() {
         def marker = folder.resolve('wsi_pipeline.json')
         def mark = (Map) new JsonSlurper().parseText(new String(Files.readAllBytes(marker), StandardCharsets.UTF_8))
-        def rater = String.valueOf(mark.rater ?: System.getProperty('user.name'))
+        // An adjudicator works in the project of somebody else, and starts QuPath with -Dwsi.rater=NAME.
+        def rater = String.valueOf(System.getProperty('wsi.rater') ?: mark.rater ?: System.getProperty('user.name'))
         def place = folder.resolve('events')
         Files.createDirectories(place)
         file = place.resolve(rater.replaceAll('[^A-Za-z0-9_-]', '_') + '-' + UUID.randomUUID() + '.jsonl')

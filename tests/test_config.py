@@ -29,6 +29,11 @@ def test_output_cohort_and_model_are_enough() -> None:
     assert config.regions.threshold == 0.5
 
 
+def test_who_adjudicates_is_named_beside_who_reads() -> None:
+    config = parsed(review={"adjudicators": ["judge"]}, handout={"raters": ["ann", "bob"]})
+    assert config.review.adjudicators == ("judge",)
+
+
 def test_relative_paths_count_from_the_folder_of_the_file(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     file.write_text("output: ../elsewhere\ncohort: {slides: ['a/*.tif']}\nmodel: {path: models/one}\n")
@@ -52,6 +57,14 @@ def test_relative_paths_count_from_the_folder_of_the_file(tmp_path: Path) -> Non
         ({"inference": {"uncertainty": {"tt": 4}}}, "inference.uncertainty.tt: unknown key; did you mean `tta`?"),
         ({"inference": {"uncertainty": {"dropout": 1}}}, "one pass has nothing to disagree with"),
         ({"costs": {"pathologist_per_hour": -1}}, "costs.pathologist_per_hour"),
+        ({"costs": {"gpu_per_hour": -1}}, "costs.gpu_per_hour"),
+        ({"costs": {"storage_months": "long"}}, "costs.storage_months"),
+        ({"costs": {"storage_month": 1}}, "costs.storage_month: unknown key; did you mean `storage_months`?"),
+        (
+            {"review": {"adjudicators": ["ann"]}, "handout": {"raters": ["ann", "bob"]}},
+            "`review.adjudicators` names 'ann', who reads slides too",
+        ),
+        ({"review": {"adjudicators": ["rater-1"]}}, "give whoever does both a second name for it"),
         ({"base": "/x"}, "base: unknown key"),
     ],
 )

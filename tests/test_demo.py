@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -11,6 +13,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from typer.testing import CliRunner
 
+from tests.sources import passing_for_measured
 from wsi_pipeline.cli.app import app
 from wsi_pipeline.collect import Change
 from wsi_pipeline.config import load_config
@@ -19,8 +22,10 @@ from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.files import read_json, write_json
 from wsi_pipeline.models import load_card
 from wsi_pipeline.qupath import open_project
-from wsi_pipeline.report.export import metrics_schema
+from wsi_pipeline.report.export import metrics_schema, write_csv
+from wsi_pipeline.report.loading import load_run
 from wsi_pipeline.rundir import RunDir
+from wsi_pipeline.spent import read_spent
 from wsi_pipeline.states import META_SLIDE, META_SOURCE, META_STATE
 from wsi_pipeline.synthetic.camelyon import PLANS, Role
 
@@ -115,6 +120,44 @@ def test_everything_simulated_says_so_in_the_data_and_on_the_page(demo: DemoOutc
     page = run.report.read_text()
     assert "of one patient may be on both sides" in page
     assert "simulated" in page
+
+
+@pytest.mark.slow
+def test_nothing_that_the_demo_wrote_passes_for_measured_but_what_was(demo: DemoOutcome, tmp_path: Path) -> None:
+    """Tables, JSON, logs, CSV and page: people drew the masks of the first model, and machines took their time."""
+    copy = tmp_path / "demo"
+    shutil.copytree(demo.run.root, copy)
+    run = RunDir(copy)
+    assert {path.stem for path in write_csv(run, load_run(run))} >= {"slides", "corrections", "time", "region_time"}
+    found = passing_for_measured(copy)
+    data = [line for line in found if not line.startswith("report/index.html")]
+    assert data == [
+        "demo/models/first/card.json.trained_on.source: measured ()",
+        "review/metrics.json.cost.ledger[3].basis: measured (compute)",
+    ]
+    (page,) = (line for line in found if line.startswith("report/index.html"))
+    assert re.search(r"Computing \S+\sEUR measured predicting took", page)
+
+
+@pytest.mark.slow
+def test_the_ledger_of_the_demo_counts_machines_and_room(demo: DemoOutcome) -> None:
+    cost = read_json(demo.run.metrics)["cost"]
+    lines = {line["name"]: line for line in cost["ledger"]}
+    assert {name: line["basis"] for name, line in lines.items()} == {
+        "pathologist": "simulated",
+        "reviewer": "not counted",
+        "adjudicator": "not counted",
+        "compute": "measured",
+        "storage": "modelled",
+        "set_up": "not counted",
+    }
+    prices = load_config(demo.run.root / "demo" / "config.yaml").costs
+    assert prices.compute_per_hour is not None
+    spent = read_spent(demo.run.compute_log)
+    assert lines["compute"]["amount"] == pytest.approx(sum(s.wall_s for s in spent) / 3600 * prices.compute_per_hour)
+    assert 0 < lines["storage"]["amount"] < 1
+    shown = sum(line.get("amount", 0.0) for line in lines.values())
+    assert cost["total"] == pytest.approx(shown)
 
 
 @pytest.mark.slow

@@ -176,6 +176,9 @@ class Review(Section):
     )
     tolerance_um: Positive = 2.0
     idle_s: Positive = 300.0
+    adjudicators: tuple[str, ...] = Field(
+        default=(), description="who settles what raters did differently: their time is adjudication, and no reading"
+    )
 
 
 Arm = Literal["assisted", "manual"]
@@ -258,8 +261,10 @@ class Costs(Section):
     pathologist_per_hour: NonNegative | None = None
     reviewer_per_hour: NonNegative | None = Field(default=None, description="of who reads a slide a second time")
     adjudicator_per_hour: NonNegative | None = Field(default=None, description="of who settles disagreements")
-    compute_per_hour: NonNegative | None = None
-    storage_per_gb_month: NonNegative | None = None
+    compute_per_hour: NonNegative | None = Field(default=None, description="of one machine, by the clock")
+    gpu_per_hour: NonNegative | None = Field(default=None, description="of one GPU, where the model ran on one")
+    storage_per_gb_month: NonNegative | None = Field(default=None, description="of 1,000,000,000 bytes")
+    storage_months: NonNegative | None = Field(default=None, description="how long the slides' maps are kept")
     set_up: NonNegative | None = Field(default=None, description="one amount: installing, training people, a pilot")
     manual_minutes_per_slide: NonNegative | None = Field(
         default=None, description="an assumption about drawing from scratch; shown as assumed, never as measured"
@@ -311,6 +316,17 @@ class Config(Section):
     costs: Costs = Costs()
     privacy: Privacy = Privacy()
     base: Path = Field(default=Path(), exclude=True, repr=False, description="folder that relative paths count from")
+
+    @model_validator(mode="after")
+    def _nobody_reads_and_settles_under_one_name(self) -> Config:
+        readers = {*self.handout.raters, *(() if self.handout.raters else (self.handout.rater,))}
+        both = sorted(readers & set(self.review.adjudicators))
+        if both:
+            raise ValueError(
+                f"`review.adjudicators` names {both[0]!r}, who reads slides too (`handout`): all time under that name "
+                "would count as adjudication; give whoever does both a second name for it"
+            )
+        return self
 
     @field_validator("output", mode="before")
     @classmethod

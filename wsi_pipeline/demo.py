@@ -89,7 +89,10 @@ learning:
   held_out: [{", ".join(plan.patient for plan in PLANS if plan.role is Role.HELD_OUT)}]
 costs:
   currency: EUR
-  pathologist_per_hour: 120
+  pathologist_per_hour: 120            # all of these prices are examples
+  compute_per_hour: 0.40
+  storage_per_gb_month: 0.02
+  storage_months: 120
 """
 
 NOTES = """\

@@ -60,6 +60,11 @@ class RunDir:
         return self.root / "log"
 
     @property
+    def compute_log(self) -> Path:
+        """What predicting and training took; see `wsi_pipeline.spent`."""
+        return self.log / "compute.jsonl"
+
+    @property
     def notes(self) -> Path:
         """What a reader of the report should know first; optional, paragraphs of plain text."""
         return self.root / "notes.txt"

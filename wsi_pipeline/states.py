@@ -17,6 +17,10 @@ META_SOURCE = "source"
 # How many of the image's review tiles are judged, in the review panel's words: "3 of 12 judged, 1 flagged".
 META_PROGRESS = "wsi_progress"
 
+# Property in an image's data.qpdata: which handout its objects are of (`handout.held.marker_of`). It is saved with the
+# objects, so it comes back with an older state of them, which the metadata in project.qpproj do not.
+PROPERTY_HANDOUT = "wsi_handout"
+
 # A project folder that holds this file is ours: the scripts stay idle everywhere else.
 MARKER = "wsi_pipeline.json"
 EVENTS = "events"

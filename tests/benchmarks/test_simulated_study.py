@@ -14,9 +14,11 @@ import shapely
 from benchmarks.simulated_study import COSTS, RATERS, REVIEW, collected, simulate
 from tests.report.browser import assert_sound_in_every_look, browser
 from tests.report.reading_html import read_page
+from tests.sources import passing_for_measured
 from wsi_pipeline.config import Privacy
 from wsi_pipeline.report import write_report
-from wsi_pipeline.report.export import metrics_schema
+from wsi_pipeline.report.export import metrics_schema, write_csv
+from wsi_pipeline.report.loading import load_run
 from wsi_pipeline.report.thrift import LIMIT_BYTES
 from wsi_pipeline.rundir import RunDir
 
@@ -54,7 +56,14 @@ def test_every_source_says_simulated(study: RunDir, metrics: Any) -> None:
         assert set(pq.read_table(study.review / f"{name}.parquet")["source"].to_pylist()) == {"simulated"}
     # Images that nobody, and no program, has opened yet have rows too.
     rows = pq.read_table(study.corrections).to_pylist()
-    assert {row["source"] for row in rows if row["reviewed"]} == {"simulated"}
+    assert {row["reviewed"] for row in rows} == {True, False}
+    assert {row["source"] for row in rows} == {"simulated"}
+
+
+def test_nothing_in_the_whole_folder_passes_for_measured(study: RunDir) -> None:
+    for path in write_csv(study, load_run(study)):
+        assert path.suffix == ".csv"
+    assert passing_for_measured(study.root) == []
 
 
 def test_all_of_it_is_measured_as_a_study_of_people_would_be(metrics: Any) -> None:

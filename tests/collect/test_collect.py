@@ -18,6 +18,7 @@ from wsi_pipeline.collect import CollectResult, collect
 from wsi_pipeline.collect.images import on_the_snapshots_grid
 from wsi_pipeline.config import Costs, Review
 from wsi_pipeline.errors import StoreError
+from wsi_pipeline.files import read_json
 from wsi_pipeline.handout import hand_out, read_plans, snapshot_of
 from wsi_pipeline.objects import Kind, PathObject
 from wsi_pipeline.qupath import read_geojson
@@ -40,12 +41,19 @@ def collected(run: RunDir, costs: Costs | None = None) -> CollectResult:
 
 
 def log(
-    run: RunDir, *events: tuple[float, str], rater: str = "rater-1", source: str = "measured", name: str = "a"
+    run: RunDir,
+    *events: tuple[float, str],
+    rater: str = "rater-1",
+    source: str = "measured",
+    name: str = "a",
+    image: str = "1",
 ) -> None:
-    """An event log of image 1; times in seconds."""
+    """An event log of one image; times in seconds."""
     start = 1_790_000_000_000
     header = {"schema": 1, "type": "header", "seq": 0, "t": start, "rater": rater, "source": source}
-    rows = [{"seq": i, "t": start + int(t * 1000), "type": kind, "image": "1"} for i, (t, kind) in enumerate(events, 1)]
+    rows = [
+        {"seq": i, "t": start + int(t * 1000), "type": kind, "image": image} for i, (t, kind) in enumerate(events, 1)
+    ]
     path = run.project.parent / EVENTS / f"{rater}-{name}.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in [header, *rows]))
 
@@ -200,6 +208,28 @@ def test_what_is_simulated_says_so_everywhere(run: RunDir) -> None:
     assert metrics["source"] == metrics["time"]["source"] == metrics["time"]["time_source"] == "simulated"
     assert metrics["cost"]["source"] == "simulated"
     assert {r["source"] for r in pq.read_table(run.corrections).to_pylist() if r["slide_id"] == "s1"} == {"simulated"}
+
+
+def test_an_image_that_nobody_opened_is_no_measurement_of_a_simulated_run(run: RunDir) -> None:
+    assert {r["source"] for r in pq.read_table(collected_rows(run)).to_pylist()} == {"measured"}
+    edit(run, lambda objects: objects, wsi_state="reviewed", source="simulated")
+    rows = pq.read_table(collected_rows(run)).to_pylist()
+    assert {r["slide_id"] for r in rows if r["reviewed"]} == {"s1"}
+    assert {r["slide_id"] for r in rows} == {"s1", "s2"}
+    assert {r["source"] for r in rows} == {"simulated"}
+
+
+def test_what_a_person_did_in_a_simulated_run_stays_what_it_is(run: RunDir) -> None:
+    edit(run, lambda objects: objects, wsi_state="reviewed", source="simulated")
+    log(run, (0, "open"), (60, "close"), image="2")
+    rows = pq.read_table(collected_rows(run)).to_pylist()
+    assert {(r["slide_id"], r["source"]) for r in rows} == {("s1", "simulated"), ("s2", "measured")}
+    assert read_json(run.metrics)["source"] == "simulated", "what is mixed never passes for measured"
+
+
+def collected_rows(run: RunDir) -> Path:
+    collected(run)
+    return run.corrections
 
 
 def test_a_simulated_log_alone_makes_its_image_simulated(run: RunDir) -> None:

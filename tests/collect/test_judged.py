@@ -9,14 +9,14 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.handout.made import COSTS, REVIEW, annotations_of, handed_out, save, tiles
+from tests.handout.made import COSTS, REVIEW, annotations_of, handed_out, project_of, save, tiles
 from wsi_pipeline.collect import collect
 from wsi_pipeline.errors import StoreError
 from wsi_pipeline.objects import PathObject
 from wsi_pipeline.regions import ReviewTile, write_tiles
 from wsi_pipeline.rundir import RunDir
 from wsi_pipeline.stages.queue import write_queue
-from wsi_pipeline.states import REVIEW_VERDICT, Verdict, verdict_of
+from wsi_pipeline.states import META_PROGRESS, REVIEW_VERDICT, Verdict, verdict_of
 
 
 def judged(item: PathObject, value: float) -> PathObject:
@@ -46,6 +46,22 @@ def test_a_verdict_that_was_taken_back_is_gone_and_the_same_collection_gives_the
     save(run, [*annotations_of(run), *tiles("s1", 2)])
     collect(run, REVIEW, COSTS)
     assert pq.read_table(run.judged_tiles).num_rows == 0
+
+
+def test_where_a_rater_stands_is_counted_of_the_tiles_and_not_of_the_panels_words(run: RunDir, tmp_path: Path) -> None:
+    project = project_of(run)
+    project.set_metadata(1, {META_PROGRESS: "2 of 2 judged"})
+    project.save()
+    (image,) = collect(run, REVIEW, COSTS).metrics["images"]
+    assert image["tiles"] == {"shown": 2, "judged": 1, "flagged": 1}
+    first, second = tiles("s1", 2)
+    save(run, [*annotations_of(run), judged(first, 1.0), judged(second, 2.0)])
+    (image,) = collect(run, REVIEW, COSTS).metrics["images"]
+    assert image["tiles"] == {"shown": 2, "judged": 2, "flagged": 1}
+    # A tile of a person's own is no review tile.
+    save(run, [*annotations_of(run), replace(first, path_class="Tumor")])
+    (image,) = collect(run, REVIEW, COSTS).metrics["images"]
+    assert image["tiles"] == {"shown": 0, "judged": 0, "flagged": 0}
 
 
 def queue_of(run: RunDir) -> list[str]:

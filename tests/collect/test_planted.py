@@ -56,6 +56,7 @@ def test_no_figure_of_the_model_knows_of_a_planted_error(tmp_path: Path, kind: P
     metrics = collect(run, Review(), Costs()).metrics
     assert metrics["planted"].pop("flags")["status"] == "not measured"
     assert metrics["planted"] == {
+        "source": "measured",
         "planted": 1,
         "caught": int(found),
         "kinds": {kind: {"planted": 1, "caught": int(found)}},

@@ -40,10 +40,10 @@ from wsi_pipeline.collect.images import on_the_snapshots_grid
 from wsi_pipeline.collect.trail import digests_of
 from wsi_pipeline.files import sha256_file
 from wsi_pipeline.handout import hand_out, read_plans
+from wsi_pipeline.handout.trail import RELOCATED, RESTORED, relocate_and_note, restore_and_note
 from wsi_pipeline.objects import Kind, PathObject
-from wsi_pipeline.qupath.history import history_of, restore
+from wsi_pipeline.qupath.history import history_of
 from wsi_pipeline.qupath.native_project import NativeProject
-from wsi_pipeline.qupath.relocate import relocate
 from wsi_pipeline.rundir import RunDir
 from wsi_pipeline.states import META_SLIDE, REVIEW_VERDICT
 
@@ -58,6 +58,8 @@ BRIDGE_Y = 1000
 DRAWINGS_Y = 1300
 PICK = st.integers(0, 40)
 WHICH = st.sampled_from(SLIDES)
+# Lines of the log that tell of a whole image, and not of what a person did to an object.
+OF_FILES = {"handed_out", RESTORED, RELOCATED}
 STEP = st.sampled_from([-90, -30, -3, 0, 3, 30, 90])
 
 
@@ -75,7 +77,6 @@ class Review(RuleBasedStateMachine):
         self.model = 0
         self.drawn = 0
         self.place = 0
-        self.went_back = False
         self.reviewed: set[str] = set()
         self.sheets: dict[str, Sheet] = {}
         self.before: dict[str, Sheet] = {}  # as each image was before the last edit, for undo
@@ -284,8 +285,7 @@ class Review(RuleBasedStateMachine):
     @rule(s=WHICH, at=PICK, value=st.sampled_from([1.0, 2.0]))
     def judge_a_tile(self, s: str, at: int, value: float) -> None:
         tiles = sorted((o for o in objects_of(self.run, s) if o.kind is Kind.TILE), key=lambda o: shape_of(o).bounds)
-        # Never all: what a person has touched is of every handout since, and would not tell which one is there.
-        self.begin(s).verdicts[tiles[at % (TILES // 2)].uuid] = value
+        self.begin(s).verdicts[tiles[at % len(tiles)].uuid] = value
         self.saved(s)
 
     @rule(s=WHICH, at=PICK)
@@ -393,7 +393,6 @@ class Review(RuleBasedStateMachine):
 
     @rule()
     def hand_out_again(self) -> None:
-        self.next_model(self.went_back)
         self.give()
         self.sync_after_handout()
         # And once more: then it changes no byte at all.
@@ -403,14 +402,8 @@ class Review(RuleBasedStateMachine):
 
     @rule()
     def a_new_model(self) -> None:
-        self.next_model(True)
+        self.model += 1
         self.hand_out_again()
-
-    def next_model(self, comes: bool) -> None:
-        # Of two handouts of one model with a restoration between, what a person had made of older ones does not tell
-        # which of them is there.
-        self.model += comes
-        self.went_back = self.went_back and not comes
 
     def sync_after_handout(self) -> None:
         self.before.clear()
@@ -444,20 +437,19 @@ class Review(RuleBasedStateMachine):
         return str(old), str(self.folder / f"place {self.place}")
 
     def move_slides(self, old: str, new: str) -> None:
-        assert relocate(self.run.project, old, new)
+        assert relocate_and_note(self.run.project, old, new)
 
     @rule(at=PICK)
     def an_older_state_comes_back(self, at: int) -> None:
         copies = history_of(self.run.project)
         if copies:
             copy = copies[at % len(copies)]
-            restore(self.run.project, copy.id)
+            restore_and_note(self.run.project, copy.id)
             self.restored(copy.entry_id, copy.id)
 
     def restored(self, entry_id: int, copy_id: str) -> None:
         slide_id = next(s for s in SLIDES if self.entry_of(s) == entry_id)
         self.before.pop(slide_id, None)
-        self.went_back = True
         # What was lost by it is known to have been meant.
         self.state(slide_id, "in_progress")
         self.sheets[slide_id] = self.states[copy_id].copy()
@@ -489,13 +481,13 @@ class Review(RuleBasedStateMachine):
             if not copies:
                 return
             copy = copies[at % len(copies)]
-            if not killed_at(act, lambda: restore(self.run.project, copy.id), self.folder) or again:
-                restore(self.run.project, copy.id)
+            if not killed_at(act, lambda: restore_and_note(self.run.project, copy.id), self.folder) or again:
+                restore_and_note(self.run.project, copy.id)
                 self.restored(copy.entry_id, copy.id)
             else:
                 self.as_it_was_or(copy.entry_id, copy.id)
         else:
-            self.next_model(self.went_back or what == "new model")
+            self.model += what == "new model"
             killed_at(act, self.give, self.folder)
             self.before.clear()
             self.sync()
@@ -546,7 +538,7 @@ class Review(RuleBasedStateMachine):
 
     def new_lines(self, known: int) -> tuple[dict[Told, Said], dict[Told, Said]]:
         """What the log says beyond its first lines, and what it should: each object's change, before and after."""
-        lines = [line for line in audit.read(self.run.root) if line["action"] != "handed_out"]
+        lines = [line for line in audit.read(self.run.root) if line["action"] not in OF_FILES]
         told: dict[Told, Said] = {}
         new: dict[Told, Said] = {}
         for number, line in enumerate(lines):
@@ -570,7 +562,7 @@ class Review(RuleBasedStateMachine):
         return new, wanted | gone
 
     def lines_told(self) -> int:
-        return sum(line["action"] != "handed_out" for line in audit.read(self.run.root))
+        return sum(line["action"] not in OF_FILES for line in audit.read(self.run.root))
 
 
 def _but_verdict(item: PathObject) -> dict[str, float]:

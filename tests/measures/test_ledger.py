@@ -1,14 +1,11 @@
-"""The ledger: sums by hand, what is not known is named, and break-even may be never."""
+"""The ledger: sums by hand; what is not known is named, and says why."""
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 import pytest
 
 from wsi_pipeline.config import Costs
-from wsi_pipeline.measures.ledger import NEVER, Work, break_even, forecast, ledger, saved_per_slide
-from wsi_pipeline.measures.savings import Saving, SavingKind
+from wsi_pipeline.measures.ledger import Basis, Told, Work, ledger
 
 RATES = Costs(
     currency="CHF",
@@ -18,15 +15,6 @@ RATES = Costs(
     compute_per_hour=0.5,
     storage_per_gb_month=0.02,
     set_up=3000,
-)
-# By hand half an hour per slide; with pre-annotation 60 %, interval 40 to 90 %.
-SAVING = Saving(
-    SavingKind.MEASURED,
-    "for raters and slides like these",
-    ratio=0.58,
-    ratio_of_totals=0.6,
-    ratio_of_totals_ci95=(0.4, 0.9),
-    hours_per_reading={"manual": 0.5, "assisted": 0.3},
 )
 
 
@@ -60,53 +48,43 @@ def test_nothing_known_has_no_total() -> None:
     assert found.per_slide is None
 
 
-def test_break_even_by_hand() -> None:
-    # 60 by hand, less 36 assisted, less 4 of computing: 20 a slide; at the ends 32 and 2.
-    found = break_even(RATES, SAVING, extra_per_slide=4)
-    assert found is not None
-    assert (found.slides, found.earliest, found.latest) == (150, 94, 1500)
-    assert found.as_json()["interval"] == [94, 1500]
-    assert found.words == "Break-even: 150 slides; interval 94 slides to 1500 slides."
+def test_every_line_says_how_it_is_known_or_what_is_missing() -> None:
+    told = {"pathologist": Told(Basis.SIMULATED, "by a program"), "storage": Told(Basis.MODELLED, "3 GB for a year")}
+    work = Work(pathologist_s=3600, compute_s=0.0, storage_gb_months=36, told=told)
+    rates = Costs(pathologist_per_hour=100, compute_per_hour=1, storage_per_gb_month=0.5, adjudicator_per_hour=1)
+    lines = {line["name"]: line for line in (line.as_json() for line in ledger(rates, work).lines)}
+    assert lines == {
+        "pathologist": {"name": "pathologist", "basis": "simulated", "why": "by a program", "amount": 100},
+        "reviewer": {"name": "reviewer", "basis": "not counted", "why": "nobody counted it"},
+        "adjudicator": {"name": "adjudicator", "basis": "not counted", "why": "nobody counted it"},
+        "compute": {"name": "compute", "basis": "measured", "why": "", "amount": 0},
+        "storage": {"name": "storage", "basis": "modelled", "why": "3 GB for a year", "amount": 18},
+        "set_up": {"name": "set_up", "basis": "not counted", "why": "`costs.set_up` is not given"},
+    }
+    assert ledger(Costs(set_up=5), work).lines[-1].basis is Basis.ASSUMED
 
 
-def test_break_even_may_be_never() -> None:
-    found = break_even(RATES, SAVING, extra_per_slide=10)
-    assert found is not None
-    assert (found.slides, found.latest) == (215, None)
-    assert found.as_json()["interval"] == [116, NEVER]
-    worse = break_even(RATES, replace(SAVING, ratio_of_totals=1.2, ratio_of_totals_ci95=(1.1, 1.3)))
-    assert worse is not None
-    assert worse.as_json()["slides"] == NEVER
-    assert worse.as_json()["interval"] == [NEVER, NEVER]
+def test_a_count_without_a_price_is_never_an_amount_of_nothing() -> None:
+    told = {"compute": Told(why="an hour on 3 slides")}
+    line = ledger(Costs(), Work(compute_s=3600, told=told)).lines[3]
+    assert (line.amount, line.basis) == (None, Basis.NOT_COUNTED)
+    assert line.why == "`costs.compute_per_hour` is not given; an hour on 3 slides"
 
 
-def test_without_interval_break_even_says_so() -> None:
-    found = break_even(RATES, replace(SAVING, ratio_of_totals_ci95=None))
-    assert found is not None
-    assert "interval" not in found.as_json()
-    assert "too few" in found.words
+def test_a_gpu_has_a_price_of_its_own_and_half_a_bill_is_none() -> None:
+    rates = Costs(compute_per_hour=1, gpu_per_hour=4)
+    assert ledger(rates, Work(gpu_s=1800)).amounts == {"compute": 2}
+    assert ledger(rates, Work(gpu_s=1800, compute_s=3600)).amounts == {"compute": 3}
+    half = ledger(Costs(compute_per_hour=1), Work(gpu_s=1800, compute_s=3600))
+    assert half.amounts == {}
+    assert half.lines[3].why == "`costs.gpu_per_hour` is not given"
 
 
-@pytest.mark.parametrize("kind", [SavingKind.BEFORE_AFTER, SavingKind.NOT_MEASURED])
-def test_only_a_measured_saving_has_a_break_even_or_a_forecast(kind: SavingKind) -> None:
-    assert break_even(RATES, replace(SAVING, kind=kind)) is None
-    assert forecast(RATES, replace(SAVING, kind=kind), 10) is None
-
-
-def test_without_rates_there_is_no_break_even() -> None:
-    assert break_even(Costs(set_up=10), SAVING) is None
-    assert break_even(Costs(pathologist_per_hour=10), SAVING) is None
-    assert saved_per_slide(Costs(), SAVING) is None
-
-
-def test_forecast_carries_the_interval_of_total_hours() -> None:
-    found = forecast(RATES, SAVING, 200)
-    assert found is not None
-    assert found.hours.value == pytest.approx(60)
-    assert found.hours.low == pytest.approx(40)
-    assert found.hours.high == pytest.approx(90)
-    # 24 a slide (6 to 36), less the set-up.
-    assert found.saved.value == pytest.approx(1800)
-    assert found.saved.low == pytest.approx(-1800)
-    assert found.saved.high == pytest.approx(4200)
-    assert found.as_json()["slides"] == 200
+def test_machines_are_shared_among_predicted_slides_and_people_among_reviewed_ones() -> None:
+    rates = Costs(pathologist_per_hour=100, compute_per_hour=1, storage_per_gb_month=1)
+    found = ledger(rates, Work(7200, compute_s=36_000, storage_gb_months=30, slides=2, area_mm2=50, predicted=20))
+    assert found.machines_per_slide == pytest.approx(2)
+    assert found.total == pytest.approx(240)
+    assert found.per_slide == pytest.approx(102), "not 120: eighteen slides are predicted and not reviewed"
+    assert found.per_mm2 == pytest.approx(102 * 2 / 50)
+    assert ledger(rates, Work(7200, slides=2, predicted=20)).machines_per_slide == 0

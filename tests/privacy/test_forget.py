@@ -26,6 +26,7 @@ from wsi_pipeline.qupath.removal import remove_images
 from wsi_pipeline.report.export import write_csv
 from wsi_pipeline.report.loading import load_run
 from wsi_pipeline.rundir import RunDir
+from wsi_pipeline.spent import PREDICT, Spent, append, read_spent
 
 REVIEW = Review()
 
@@ -111,6 +112,16 @@ def test_csv_tables_that_name_what_is_forgotten_go_and_others_stay(run: RunDir) 
     result = forget_slide(run, "s1")
     assert {path.name for path in tables.iterdir()} == set(rows) - naming
     assert not [line for line in result.left if ".csv" in line]
+
+
+def test_the_hours_that_a_forgotten_slide_took_stay_without_its_id(run: RunDir) -> None:
+    append(run.compute_log, [Spent(PREDICT, "cpu", 1, 60, 50, "s1"), Spent(PREDICT, "cpu", 1, 30, None, "s2")])
+    said = "leave the slide's id out of log/compute.jsonl"
+    assert said in forget_slide(run, "s1", dry_run=True).done
+    assert read_spent(run.compute_log)[0].slide_id == "s1"
+    assert said in forget_slide(run, "s1").done
+    assert [(item.slide_id, item.wall_s) for item in read_spent(run.compute_log)] == [(None, 60), ("s2", 30)]
+    assert b"s1" not in run.compute_log.read_bytes()
 
 
 def test_a_pathologists_work_is_not_touched_when_the_rater_is_forgotten(run: RunDir) -> None:

@@ -55,7 +55,7 @@ def test_every_member_that_we_use_is_one_of_paquos() -> None:
 
 def _is_paquos_project(node: ast.Attribute) -> bool:
     """`self._project.x` in PaquoProject; in PaquoImage the same words are our own project."""
-    own = {"builder_json", "check_readable", "objects_in_frame"}
+    own = {"builder_json", "check_readable", "objects_in_frame", "properties_of"}
     return ast.unparse(node.value) == "self._project" and node.attr not in own
 
 

@@ -270,6 +270,31 @@ def test_only_untouched_objects_of_the_run_are_replaced(project: Project) -> Non
     _assert_same(_again(project).image(1).read_objects(), [edited, foreign, new[0]])
 
 
+def test_properties_are_written_with_the_objects_and_stay(project: Project) -> None:
+    assert project.add_objects(1, _various(), properties={"mark": "one"}) == len(_various())
+    objects, properties = _again(project).image(1).read()
+    assert properties["mark"] == "one"
+    _assert_same(objects, _various())
+    project.replace_run_objects(1, "run-1", [_object(40)], [_object(1)], properties={"mark": "two", "réf": "ünï"})
+    project.add_objects(1, [_object(41)])
+    for view in (project, _again(project)):
+        objects, properties = view.image(1).read()
+        assert (properties["mark"], properties["réf"]) == ("two", "ünï")
+        assert {_object(40).uuid, _object(41).uuid} <= {o.uuid for o in objects}
+
+
+def test_properties_alone_are_written_and_the_same_ones_change_no_byte(project: Project) -> None:
+    assert project.add_objects(1, [], properties={"mark": "one"}) == 0
+    assert _again(project).image(1).read() == ([], {**project.image(1).read().properties, "mark": "one"})
+    project.save()
+    before = _state(project.path.parent)
+    again = _again(project, read_only=False)
+    assert again.add_objects(1, [], properties={"mark": "one"}) == 0
+    assert again.replace_run_objects(1, "run-1", [], [], properties={"mark": "one"}) == (0, 0)
+    again.save()
+    assert _state(project.path.parent) == before
+
+
 def test_objects_that_somebody_saved_meanwhile_are_not_overwritten(project: Project) -> None:
     project.add_objects(1, [_object(1)])
     project.save()

@@ -58,6 +58,15 @@ def test_the_log_that_the_script_writes_is_read_whole(logged: Logged) -> None:
     assert {event.type for event in session.events} == set(EventType) - {EventType.VIEW}
 
 
+def test_an_adjudicator_keeps_a_log_of_her_own_in_somebody_elses_project(tmp_path: Path) -> None:
+    (tmp_path / MARKER).write_text(json.dumps(FOR_THE_PROJECT))
+    groovy(STAND_IN / "run.groovy", "log", FOLDER, tmp_path, properties={"wsi.rater": "judge"})
+    (path,) = (tmp_path / EVENTS).iterdir()
+    assert path.name.startswith("judge-")
+    sessions, problems = read_logs(tmp_path / EVENTS, "p")
+    assert ({session.rater for session in sessions}, problems) == ({"judge"}, [])
+
+
 def test_the_log_says_what_was_done_and_nothing_else(logged: Logged) -> None:
     told = [
         (r["type"], r["image"], r.get("object"), r.get("created"), r.get("class"))

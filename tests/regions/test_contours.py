@@ -7,11 +7,11 @@ import pytest
 import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
-from tests.regions.fakes import ArrayMap, array_map, smooth
+from tests.regions.fakes import array_map, smooth
+from tests.regions.plain import class_polygons
 from wsi_pipeline.raster import fill
-from wsi_pipeline.regions.contours import _with_neighbours, class_polygons, flattened, level_of, pooled
+from wsi_pipeline.regions.contours import flattened, level_of, pooled
 from wsi_pipeline.tiling import Bounds
 
 
@@ -84,29 +84,3 @@ def test_flattening_finds_polygons_two_levels_deep() -> None:
         [shapely.MultiPolygon([shapely.box(0, 0, 1, 1), shapely.box(2, 2, 3, 3)]), shapely.Point(0, 0)]
     )
     assert shapely.area(flattened(np.array([deep], dtype=object))).sum() == 2
-
-
-@given(
-    height=st.integers(2, 70), width=st.integers(2, 70), block=st.sampled_from([8, 16, 32]), seed=st.integers(0, 999)
-)
-@settings(max_examples=40, deadline=None)
-def test_blocks_come_with_their_neighbours_border_and_every_pixel_is_read_once(
-    height: int, width: int, block: int, seed: int
-) -> None:
-    factor = 2
-    image = np.random.default_rng(seed).integers(0, 256, (height, width), dtype=np.uint8)
-    read = np.zeros((height, width), int)
-
-    class Counted(ArrayMap):
-        def read(self, channel: int, bounds: Bounds) -> NDArray[np.uint8]:
-            read[bounds.y : bounds.bottom, bounds.x : bounds.right] += 1
-            return super().read(channel, bounds)
-
-    source = Counted(image[None], image, block, 1.0, (width, height))
-    whole, cores = pooled(image, factor), 0
-    for core, samples in _with_neighbours(source, 0, factor):
-        y, x, side = core.y // factor, core.x // factor, block // factor
-        np.testing.assert_array_equal(samples, whole[y : y + side + 1, x : x + side + 1])
-        cores += core.width * core.height
-    assert cores == height * width
-    assert (read == 1).all()

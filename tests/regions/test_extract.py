@@ -12,7 +12,8 @@ from wsi_pipeline.config import Regions
 from wsi_pipeline.objects import META_CONFIDENCE, META_MODEL, META_RUN, Kind, PathObject
 from wsi_pipeline.regions import extract_regions
 from wsi_pipeline.regions.contours import level_of
-from wsi_pipeline.regions.measurements import Samples, measure, measure_all
+from wsi_pipeline.regions.measurements import measure, measure_all
+from wsi_pipeline.regions.samples import Samples
 
 SETTINGS = Regions(min_area_um2=10, min_hole_um2=5, simplify_um=0.5, contour_downsample=1)
 
@@ -114,7 +115,7 @@ def test_all_regions_are_measured_as_one_by_one() -> None:
     source = array_map(image, block=16, entropy=entropy)
     polygons = np.array([o.geometry for o in extract(source)], dtype=object)
     alone = [measure(Samples(source, 0, 1), p, level=level_of(0.5)) for p in polygons]
-    assert measure_all(source, 0, polygons, factor=1, level=level_of(0.5)) == alone
+    assert measure_all(Samples(source, 0, 1), polygons, level=level_of(0.5)) == alone
 
 
 def test_regions_say_how_far_predictions_disagree_where_there_are_several() -> None:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from shapely import Polygon, box
 
 from tests.regions.fakes import array_map, smooth
+from tests.regions.plain import class_polygons
 from wsi_pipeline.config import Regions
-from wsi_pipeline.regions.contours import class_polygons
 from wsi_pipeline.regions.shapes import CAREFUL_VERTICES, ShapeRules, fill_small_holes, simplified, tidy
 
 

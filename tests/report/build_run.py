@@ -347,6 +347,7 @@ def _review(
         "reviewed": reviewed,
         "state": state,
         "counts": {kind: kinds.count(kind) for kind in CHANGES},
+        "tiles": {"shown": 12, "judged": 12 if reviewed else 5 if state == "in_progress" else 0, "flagged": 0},
         "unclassified": 0,
         "classes": {name: _class_figures(name, before, after) for name in recipe.classes},
         "active_s": 140.0 + 61.5 * (number % 5) if recipe.timed and reviewed and number != 2 else None,

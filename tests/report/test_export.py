@@ -27,13 +27,14 @@ from wsi_pipeline.collect.tables import write_corrections, write_table
 from wsi_pipeline.collect.times import write_times
 from wsi_pipeline.config import Costs, Review
 from wsi_pipeline.errors import ConfigError, StoreError
-from wsi_pipeline.files import read_json
+from wsi_pipeline.files import read_json, write_json
 from wsi_pipeline.handout import hand_out
 from wsi_pipeline.regions.tiles import write_tiles
 from wsi_pipeline.report.export import CLASSES as CLASSES_SCHEMA
 from wsi_pipeline.report.export import SLIDES, figures_of, metrics_schema, write_csv
 from wsi_pipeline.report.figure_tables import CONFLICTS, MODELLED, SPLITS
 from wsi_pipeline.report.loading import load_run
+from wsi_pipeline.report.page import write_report
 from wsi_pipeline.report.tracking import log_run
 from wsi_pipeline.rundir import RunDir
 
@@ -120,6 +121,71 @@ def test_csv_holds_every_row_and_nothing_for_a_gap(pair: RunDir) -> None:
     assert [float(row["kept_um2"]) for row in rows] == table["kept_um2"].to_pylist()
     with paths["tiles"].open(encoding="utf-8", newline="") as file:
         assert len({row["slide_id"] for row in csv.DictReader(file)}) == 2
+
+
+SPLIT = {
+    "name": "order",
+    "label": "exploratory",
+    "refused": None,
+    "parts": [{"group": "first", "ratio": 0.5, "ci95": None, "raters": 1, "slides": 2, "readings": 4}],
+}
+
+
+def set_splits(run: RunDir, *splits: dict[str, Any]) -> None:
+    metrics = read_json(run.metrics)
+    write_json(run.metrics, {**metrics, "saving": {**metrics["saving"], "splits": list(splits)}})
+
+
+def test_csv_of_an_earlier_report_never_contradict_a_new_page(tmp_path: Path) -> None:
+    run = build_run(tmp_path / "run", Recipe(slides=2))
+    set_splits(run, SPLIT)
+    folder = run.report.parent / "tables"
+    paths = write_csv(run, load_run(run))
+    assert "splits" in {path.stem for path in paths}
+    (folder / "classes.csv").unlink()
+    before = {path.name: path.read_bytes() for path in folder.glob("*.csv")}
+    write_report(run)
+    assert {path.name: path.read_bytes() for path in folder.glob("*.csv")} == before, "the same run, the same bytes"
+    rows = pq.read_table(run.corrections).slice(1)
+    pq.write_table(rows, run.corrections)
+    set_splits(run)
+    write_report(run)
+    with (folder / "corrections.csv").open(encoding="utf-8", newline="") as file:
+        assert len(list(csv.DictReader(file))) == rows.num_rows
+    left = {path.name for path in folder.glob("*.csv")}
+    assert left == set(before) - {"splits.csv"}, "a table that nobody asked for is not made, one without rows goes"
+
+
+def test_a_users_own_files_stay_whatever_they_are_called(tmp_path: Path) -> None:
+    run = build_run(tmp_path / "run", Recipe(slides=2))
+    write_report(run)
+    folder = run.report.parent / "tables"
+    own = {
+        folder / "notes.csv": "slide_id,note\nx,mine\n",
+        folder / "splits.csv": "my column,other\n1,2\n",
+        folder / "corrections.csv": "",
+        folder / "mine.parquet": "no table at all",
+        run.report.with_name("page-notes.html"): "<p>mine</p>",
+    }
+    for path, text in own.items():
+        path.write_text(text)
+    write_report(run)
+    assert {path: path.read_text() for path in own} == own
+
+
+def test_csv_alone_takes_an_older_page_along(tmp_path: Path) -> None:
+    run = build_run(tmp_path / "run", Recipe(slides=2))
+    config = tmp_path / "wsi.yaml"
+    config.write_text("output: run\ncohort: {slides: '*.tif'}\nmodel: {path: 'baseline:stain-density'}\n")
+    assert command(["report", str(config), "--format", "csv"]) == 0
+    assert not run.report.exists(), "nobody asked for a page"
+    write_report(run)
+    before = run.report.read_text()
+    metrics = read_json(run.metrics)
+    write_json(run.metrics, {**metrics, "cost": {**metrics["cost"], "total": 98_765.0}})
+    assert command(["report", str(config), "--format", "csv"]) == 0
+    assert run.report.read_text() != before
+    assert "98\u202f765" in run.report.read_text()
 
 
 def test_the_slides_table_has_figures_of_review_for_reviewed_slides_only(study: RunDir) -> None:

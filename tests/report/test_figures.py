@@ -294,6 +294,36 @@ def test_the_ledger_is_told_per_slide_and_per_area_and_names_what_it_does_not_ho
     assert "1.23\u202fEUR per mm² of tissue" in cost.note
 
 
+def test_each_line_of_the_ledger_says_how_it_is_known_and_stands_once(facts: Run) -> None:
+    lines = [
+        {"name": "pathologist", "basis": "measured", "why": "active time in 15 images, from events", "amount": 99.0},
+        {"name": "set_up", "basis": "assumed", "why": "the amount that the configuration gives", "amount": 0.0},
+        {"name": "compute", "basis": "not counted", "why": "`costs.compute_per_hour` is not given"},
+        {"name": "storage", "basis": "modelled", "why": "1 MB of 2 slides", "amount": 0.0004},
+    ]
+    cost = {**facts.cost, "ledger": lines, "pathologist": 99.0}
+    found = ledger_table(with_part(facts, "cost", cost))
+    assert [(i.name, i.amount, i.basis) for i in found.items] == [
+        ("Pathologist", "99.00\u202fEUR", "measured"),
+        ("Set-up", "0.00\u202fEUR", "assumed"),
+        ("Computing", "–", "not counted"),
+        ("Storage", "under 0.01\u202fEUR", "modelled"),
+    ]
+    assert [i.counted for i in found.items] == [True, True, False, True]
+    assert found.items[2].why == "`costs.compute_per_hour` is not given"
+    assert found.not_included == ()
+    assert "Pathologist" not in dict(found.rows)
+    assert "Pathologist" in dict(ledger_table(with_part(facts, "cost", {**cost, "ledger": []})).rows)
+
+
+def test_an_amount_that_is_missing_is_not_counted_whatever_the_file_says(facts: Run) -> None:
+    odd = [{"name": "storage", "basis": "measured", "why": ""}, {"name": "compute", "amount": 3.0}, 7]
+    found = ledger_table(with_part(facts, "cost", {**facts.cost, "ledger": odd}))
+    assert [(i.amount, i.basis) for i in found.items] == [
+        ("–", "not counted"), ("3.00\u202fEUR", "not counted"), ("–", "not counted"),
+    ]  # fmt: skip
+
+
 def test_minutes_are_shared_out_to_what_was_done_and_to_no_region(facts: Run) -> None:
     found = region_minutes(facts)
     assert found is not None

@@ -103,6 +103,21 @@ def test_what_waits_is_told_by_state_and_age_up_to_the_last_log(facts: Run) -> N
     assert waiting.oldest[1] > 28
 
 
+def test_of_what_is_in_progress_the_page_says_how_many_tiles_are_judged(facts: Run) -> None:
+    waiting = backlog(facts)
+    assert waiting is not None
+    assert waiting.tiles == (15, 36)  # three slides in progress; what nobody has begun does not count
+    without = replace(
+        facts,
+        slides=tuple(
+            replace(s, review=None if s.review is None else replace(s.review, tiles=None)) for s in facts.slides
+        ),
+    )
+    untold = backlog(without)
+    assert untold is not None
+    assert untold.tiles is None
+
+
 def test_a_simulated_clock_gives_neither_ages_nor_an_end(folder: Path) -> None:
     run = load_run(build_run(folder, replace(STUDY, source="simulated")))
     waiting = backlog(run)

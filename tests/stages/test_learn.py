@@ -16,6 +16,7 @@ from wsi_pipeline.config import Config, load_config
 from wsi_pipeline.files import write_json
 from wsi_pipeline.models import load_card
 from wsi_pipeline.qupath import write_geojson
+from wsi_pipeline.spent import TRAIN, read_spent
 from wsi_pipeline.stages.collect import calibration_of
 from wsi_pipeline.stages.learn import corrected_slides, learned_model, train_on_corrections
 from wsi_pipeline.stages.predict import predict_cohort
@@ -53,6 +54,8 @@ def test_held_out_patients_give_the_temperature_and_strange_tiles_are_found(tmp_
     assert card.appearance is not None
     assert card.structure is not None
     assert card.structure.slides == 2
+    (trained,) = (s for s in read_spent(run_of(tmp_path / "wsi.yaml").compute_log) if s.stage == TRAIN)
+    assert trained.wall_s > 0
     folder = learned_model(run_of(tmp_path / "wsi.yaml"), config.learning.name)
     assert load_card(folder) == card
     # A slide in another colour, predicted with the new model.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from tests.inference.make import damage_tile
 from tests.models.nets import contrasty_unet, tumor_card
 from tests.stages.made import CLASS, MODEL, files_of, record_of, run_of, small_slide, states_of, write_config
 from wsi_pipeline.cli.app import run
+from wsi_pipeline.cohort import load_cohort
 from wsi_pipeline.config import load_config
 from wsi_pipeline.errors import ConfigError, StoreError
 from wsi_pipeline.models import load_card
@@ -27,6 +29,7 @@ from wsi_pipeline.models.segmenter import BINARY_ENTROPY
 from wsi_pipeline.models.unet import save_model
 from wsi_pipeline.qupath import read_geojson
 from wsi_pipeline.slides import open_slide
+from wsi_pipeline.spent import read_spent
 from wsi_pipeline.stages.predict import Outcome, predict_cohort
 from wsi_pipeline.synthetic.slide import make_slide
 
@@ -132,6 +135,20 @@ def test_running_twice_changes_no_byte_and_touches_no_file_of_a_slide(done: Path
     assert predict(done) == Outcome(done=2, failed=0, queued=0, reasons={})
     assert files_of(run_of(done)) == before
     assert {path: path.stat().st_mtime_ns for path in run_of(done).root.glob("slides/**/*")} == times
+
+
+def test_what_predicting_took_is_noted_once_and_adds_up(slides: tuple[Path, Path], tmp_path: Path) -> None:
+    config, start = write_config(tmp_path, slides), time.perf_counter()
+    predict(config)
+    whole = time.perf_counter() - start
+    spent = read_spent(run_of(config).compute_log)
+    ids = {ref.slide_id for ref in load_cohort(load_config(config)).slides}
+    assert {item.slide_id for item in spent} == {*ids, None}
+    assert {(item.stage, item.device, item.units) for item in spent} == {("predict", "cpu", 1)}
+    assert 0.2 * whole < sum(item.wall_s for item in spent) <= whole
+    assert sum(item.cpu_s or 0.0 for item in spent) > 0
+    predict(config)
+    assert read_spent(run_of(config).compute_log) == spent, "nothing was predicted"
 
 
 def test_run_json_says_what_was_run_on_what(done: Path, slides: tuple[Path, Path]) -> None:

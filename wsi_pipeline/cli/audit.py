@@ -27,7 +27,7 @@ def verify(where: ConfigOrRun, as_json: AsJson = False) -> int:
 
     run = where if where.is_dir() else load_config(where).output
     if not (run / log.NAME).exists() and not (run / "audit.head.json").exists():
-        raise StoreError(f"{run} has no {log.NAME}; it is written by handout and collect")
+        raise StoreError(f"{run} has no {log.NAME}; it is written by handout, collect, restore and relocate")
     verdict = log.verify(run)
     if as_json:
         print_json(asdict(verdict))

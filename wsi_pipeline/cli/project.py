@@ -105,9 +105,9 @@ def restore(
     dry_run: DryRun = False,
 ) -> None:
     """Put a kept copy back; what lies there now is kept first."""
-    from wsi_pipeline.qupath.history import restore as put_back
+    from wsi_pipeline.handout.trail import restore_and_note
 
-    for item in put_back(project, at, image, dry_run=dry_run):
+    for item in restore_and_note(project, at, image, dry_run=dry_run):
         kept = f"; what was there is kept as {item.kept}" if item.kept else ""
         say(f"{item.image}: {'would restore' if dry_run else 'restored'} {item.copy.id}{kept}")
 
@@ -120,10 +120,10 @@ def relocate(
 ) -> None:
     """Tell a project where its slides are now; no object changes."""
     from wsi_pipeline.errors import ConfigError
-    from wsi_pipeline.qupath.relocate import relocate as move
+    from wsi_pipeline.handout.trail import relocate_and_note
 
     old, equals, new = places.partition("=")
     if not (old and equals and new):
         raise ConfigError(f"--map {places}: give it as OLD=NEW")
-    for item in move(project, old, new, dry_run=dry_run):
+    for item in relocate_and_note(project, old, new, dry_run=dry_run):
         say(f"{item.image}: {item.old} {'would become' if dry_run else 'is now'} {item.new}")

@@ -47,6 +47,9 @@ def report(
     settings = load_config(config)
     run = RunDir(settings.output)
     if form is Format.CSV:
+        if run.report.is_file():
+            # An older page would contradict them.
+            write_report(run, settings.privacy)
         for path in export.write_csv(run, load_run(run, settings.privacy)):
             say(f"wrote {path}")
     else:

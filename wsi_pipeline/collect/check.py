@@ -18,10 +18,11 @@ from wsi_pipeline.collect.images import find_image, on_the_snapshots_grid
 from wsi_pipeline.collect.matching import STORED_PX, match
 from wsi_pipeline.collect.times import logs_of
 from wsi_pipeline.errors import ProjectError, QuPathFormatError, StoreError
-from wsi_pipeline.handout import HandedOutSlide, Plan, handout_held, read_plans, snapshot_of, state_of
+from wsi_pipeline.handout import HandedOutSlide, Plan, handout_held, run_of, snapshot_of, state_of
 from wsi_pipeline.handout.frame import share_on_tissue
 from wsi_pipeline.measures import Session
 from wsi_pipeline.objects import Kind, PathObject
+from wsi_pipeline.qupath import ImageData
 from wsi_pipeline.qupath.data_files import backup_of
 from wsi_pipeline.qupath.frames import moved
 from wsi_pipeline.qupath.history import history_of
@@ -83,19 +84,6 @@ def check_project(path: Path) -> CheckedProject:
     return CheckedProject(project.path, None if run is None else run.root, tuple(images))
 
 
-def run_of(project: Path) -> tuple[RunDir | None, Plan | None]:
-    """The run directory that a project lies in, and the plan by which it was handed out; None for a project alone."""
-    here = project.absolute()
-    for folder in list(here.parents)[1:]:
-        run = RunDir(folder)
-        if not run.handout.is_dir():
-            continue
-        for plan in read_plans(run):
-            if folder / plan.project == here:
-                return run, plan
-    return None, None
-
-
 def _given(project: NativeProject, plan: Plan | None) -> tuple[dict[int, HandedOutSlide], list[HandedOutSlide]]:
     """Handed-out slides by the image that shows them, and those that no image shows."""
     known: dict[int, HandedOutSlide] = {}
@@ -152,7 +140,10 @@ def _checked(
         findings += _geometries(objects, size if recorded is None else recorded.size)
         if run is not None and plan is not None and slide is not None:
             try:
-                before = snapshot_of(run, plan, handout_held(run, plan, slide, objects) or slide)
+                held = handout_held(run, plan, slide, ImageData(objects, {} if data is None else data.properties))
+                if held.remark is not None:
+                    findings.append(Finding("handout", held.remark, _restore(project.path, image, called)))
+                before = snapshot_of(run, plan, held.slide or slide)
                 findings += _losses(before, objects, image, slide, sessions, project.path)
                 present = {o.uuid for o in objects}
                 gone = sum(o.uuid not in present for o in before)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from wsi_pipeline.collect.images import CollectedImage
+from wsi_pipeline.collect.spending import Beside
 from wsi_pipeline.collect.time_figures import key_of
 from wsi_pipeline.collect.times import ImageTime
 from wsi_pipeline.config import Costs
 from wsi_pipeline.handout.plan import ASSISTED
 from wsi_pipeline.measures import review_cost
-from wsi_pipeline.measures.ledger import Work, ledger
+from wsi_pipeline.measures.ledger import Basis, Told, Work, ledger
+from wsi_pipeline.measures.time import TimeSource
 from wsi_pipeline.states import Source
 
 _SECONDS = 3600.0
@@ -23,6 +25,9 @@ def cost_figures(
     costs: Costs,
     source: Source,
     tissue_mm2: Mapping[str, float],
+    *,
+    beside: Beside | None = None,
+    adjudicators: Collection[str] = (),
 ) -> dict[str, Any]:
     """The part `cost` of metrics.json, of the assisted arm.
 
@@ -34,8 +39,12 @@ def cost_figures(
         Of the times.
     tissue_mm2
         Area of tissue by slide id, where it is known.
+    beside
+        What else was counted.
+    adjudicators
+        Raters whose time is no reading.
     """
-    assisted = [time for time in times if time.arm == ASSISTED]
+    assisted = [time for time in times if time.arm == ASSISTED and time.rater not in adjudicators]
     by_image = {(time.batch, time.rater, time.slide_id): time for time in assisted}
     reviewed = [i for i in images if i.state.is_reviewed and i.slide.arm == ASSISTED and key_of(i) in by_image]
     seconds = [by_image[key_of(image)].active_s for image in reviewed]
@@ -54,7 +63,32 @@ def cost_figures(
         reviewer_s=sum(time.active_s for time in assisted if time.repeat) or None,
         slides=len(reviewed),
         reviewed_areas=known,
+        beside=beside,
+        told=_told(assisted, source),
     )
+
+
+def _told(assisted: Sequence[ImageTime], source: Source) -> dict[str, Told]:
+    """How the times of readings are known."""
+    basis = Basis.SIMULATED if source is Source.SIMULATED else Basis.MEASURED
+    found = {}
+    for name, times in (
+        ("pathologist", [time for time in assisted if not time.repeat]),
+        ("reviewer", [time for time in assisted if time.repeat]),
+    ):
+        sources = sorted({time.time_source for time in times})
+        read_from = " and ".join(_READ_FROM.get(source, source.replace("_", " ")) for source in sources)
+        images = f"{len(times)} image{'' if len(times) == 1 else 's'}"
+        found[name] = Told(basis, f"active time in {images}, from {read_from}") if times else Told(why=_NONE[name])
+    return found
+
+
+_READ_FROM: Mapping[str, str] = {
+    TimeSource.EVENTS: "event logs",
+    TimeSource.SELF_REPORT: "what raters wrote down",
+    TimeSource.SIMULATED: "simulated logs",
+}
+_NONE = {"pathologist": "no time of an assisted image was found", "reviewer": "no second reading has a time"}
 
 
 def _area(tissue_mm2: Mapping[str, float], image: CollectedImage) -> float:
@@ -69,11 +103,14 @@ def with_ledger(
     reviewer_s: float | None = None,
     slides: int = 0,
     reviewed_areas: Sequence[tuple[float, float]] = (),
+    beside: Beside | None = None,
+    told: Mapping[str, Told] | None = None,
 ) -> dict[str, Any]:
     """`cost` of metrics.json with all that has a rate and a count in its total, and by name what it does not hold.
 
     `per_slide` and `per_mm2` are the pathologist's time on reviewed slides alone, `total_per_slide` and
-    `total_per_mm2` everything in the total, set-up included, over the same slides.
+    `total_per_mm2` what people did and the set-up over the same slides, and with it what computing and storage cost
+    for each predicted slide. With `beside`, `ledger` has a line for each of them, counted or not, with how it is known.
 
     Parameters
     ----------
@@ -83,13 +120,26 @@ def with_ledger(
         Reviewed slides with a time.
     reviewed_areas
         Seconds and mm² of tissue of each reviewed slide where both are known.
+    beside
+        What else was counted.
+    told
+        How the readings' times are known, by line.
     """
-    if "total" not in cost:
-        return cost
+    said = dict(told or {})
     if reviewer_s is not None and costs.reviewer_per_hour is None:
         active_s, reviewer_s = (active_s or 0.0) + reviewer_s, None
+        said["reviewer"] = Told(
+            why="in the pathologist's line and at that rate: `costs.reviewer_per_hour` is not given"
+        )
     area = sum(mm2 for _, mm2 in reviewed_areas)
-    book = ledger(costs, Work(pathologist_s=active_s, reviewer_s=reviewer_s, slides=slides)).as_json()
+    whole_ledger = ledger(costs, _work(active_s, reviewer_s, slides, beside, said))
+    if beside is not None:
+        cost = {**cost, "ledger": [line.as_json() for line in whole_ledger.lines]}
+        if whole_ledger.machines_per_slide:
+            cost["machines_per_slide"] = whole_ledger.machines_per_slide
+    if "total" not in cost:
+        return cost
+    book = whole_ledger.as_json()
     whole = book.pop("per_slide", None)
     found = {**cost, **{name: value for name, value in book.items() if name != "currency"}}
     if whole is not None:
@@ -99,5 +149,27 @@ def with_ledger(
         found["per_mm2"] = costs.pathologist_per_hour * sum(s for s, _ in reviewed_areas) / _SECONDS / area
         # A total over part of the area would be too much per mm².
         if len(reviewed_areas) == slides:
-            found["total_per_mm2"] = found["total"] / area
+            found["total_per_mm2"] = (whole or 0.0) * slides / area
     return found
+
+
+def _work(
+    active_s: float | None, reviewer_s: float | None, slides: int, beside: Beside | None, told: Mapping[str, Told]
+) -> Work:
+    other = beside or Beside()
+    return Work(
+        pathologist_s=active_s,
+        reviewer_s=reviewer_s,
+        adjudicator_s=other.adjudicator_s,
+        compute_s=other.compute_s,
+        gpu_s=other.gpu_s,
+        storage_gb_months=other.storage_gb_months,
+        slides=slides,
+        predicted=other.predicted,
+        told={
+            **told,
+            "compute": other.compute,
+            "storage": other.storage,
+            "adjudicator": other.adjudicator,
+        },
+    )

@@ -15,7 +15,7 @@ from wsi_pipeline.collect.changed import ChangedTile
 from wsi_pipeline.collect.conflicts import Work, work_of
 from wsi_pipeline.collect.doubt import tiles_of_image
 from wsi_pipeline.collect.guard import ImageLog, loss
-from wsi_pipeline.collect.judged import JudgedTile, judged_tiles
+from wsi_pipeline.collect.judged import JudgedTile, judged_tiles, tile_figures
 from wsi_pipeline.collect.matching import Change, match
 from wsi_pipeline.collect.planted import without_planted
 from wsi_pipeline.collect.rows import Correction, Occasion, rows_of
@@ -25,7 +25,7 @@ from wsi_pipeline.errors import ProjectError, WsiError
 from wsi_pipeline.handout import HandedOutSlide, Plan, handout_held, planted_in, repaired, snapshot_of, state_of
 from wsi_pipeline.measures import Session
 from wsi_pipeline.objects import Kind, PathObject
-from wsi_pipeline.qupath import Project, ProjectImage
+from wsi_pipeline.qupath import ImageData, Project, ProjectImage
 from wsi_pipeline.rundir import RunDir
 from wsi_pipeline.states import META_SLIDE, META_SOURCE, ImageState, Source
 
@@ -36,7 +36,10 @@ PAUSES_S = (0.2, 0.5, 1.0, 2.0)
 
 @dataclass(frozen=True, slots=True)
 class CollectedImage:
-    """What was read of one image; `annotations` are those of now, in level-0 px."""
+    """What was read of one image; `annotations` are those of now, in level-0 px.
+
+    `silent`: neither the image nor a log of it says who worked on it, if anybody did; see `in_one_run`.
+    """
 
     plan: Plan
     slide: HandedOutSlide
@@ -50,6 +53,8 @@ class CollectedImage:
     changes: tuple[AuditEntry, ...] = ()
     work: Work | None = None
     judged: tuple[JudgedTile, ...] = ()
+    remark: str | None = None
+    silent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +91,11 @@ def collect_image(
             return Alarm(
                 slide.slide_id, "its image is no longer in the project; add it again from project.qpproj.backup"
             )
-        after = on_the_snapshots_grid(_read(project, image))
+        data = _read(project, image)
+        after = on_the_snapshots_grid(data.objects)
         # Restored to a state from before the last handout, an image is compared with what it held then.
-        slide = handout_held(run, plan, slide, after) or slide
+        held = handout_held(run, plan, slide, data)
+        slide = held.slide or slide
         before, planted = snapshot_of(run, plan, slide), planted_in(run, plan, slide)
     except WsiError as error:
         return Alarm(slide.slide_id, f"cannot be read: {error}")
@@ -137,6 +144,7 @@ def collect_image(
         "reviewed": state.is_reviewed,
         "state": str(state),
         "counts": count_changes([row for row, pair in zip(rows, pairs, strict=True) if id(pair) in kept]),
+        "tiles": tile_figures(after),
         "unclassified": sum(o.path_class is None for o in annotations),
         "classes": class_figures(judged, slide.mpp, tolerance_um),
         "active_s": None,
@@ -157,19 +165,42 @@ def collect_image(
         changes,
         work,
         judged_tiles(occasion, after),
+        held.remark,
+        silent=image.metadata.get(META_SOURCE) is None and not log.sources,
     )
 
 
-def _read(project: Project, image: ProjectImage) -> list[PathObject]:
-    """The objects of an image that QuPath may be saving at this moment: it moves the old file away, then writes."""
+def in_one_run(images: Sequence[CollectedImage]) -> list[CollectedImage]:
+    """The images of a run; where one of them is simulated, so are those that do not say what they are.
+
+    An image that nobody has opened yet holds nothing that was measured, and in a simulated run nobody will.
+    """
+    if all(image.source is not Source.SIMULATED for image in images):
+        return list(images)
+    return [_simulated(image) if image.silent else image for image in images]
+
+
+def _simulated(image: CollectedImage) -> CollectedImage:
+    said = str(Source.SIMULATED)
+    return replace(
+        image,
+        source=Source.SIMULATED,
+        rows=tuple(replace(row, source=said) for row in image.rows),
+        tiles=tuple(replace(tile, source=said) for tile in image.tiles),
+        judged=tuple(replace(tile, source=said) for tile in image.judged),
+    )
+
+
+def _read(project: Project, image: ProjectImage) -> ImageData:
+    """What is in an image that QuPath may be saving at this moment: it moves the old file away, then writes."""
     for pause in PAUSES_S:
         try:
-            return image.read_objects()
+            return image.read()
         except WsiError:
             if not _is_being_saved(project, image):
                 raise
             time.sleep(pause)
-    return image.read_objects()
+    return image.read()
 
 
 def _is_being_saved(project: Project, image: ProjectImage) -> bool:

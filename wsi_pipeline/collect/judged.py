@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from wsi_pipeline.collect.rows import Occasion
 from wsi_pipeline.objects import Kind, PathObject
-from wsi_pipeline.states import verdict_of
+from wsi_pipeline.states import REVIEW_CLASS, Verdict, verdict_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,22 @@ def judged_tiles(occasion: Occasion, objects: Sequence[PathObject]) -> tuple[Jud
             )
         )
     return tuple(sorted(found, key=lambda t: (t.y, t.x, t.uuid)))
+
+
+def tile_figures(objects: Sequence[PathObject]) -> dict[str, int]:
+    """How many review tiles an image shows, how many of them are judged, and how many of these flagged.
+
+    Counted of the tiles as they are saved. The panel's own words (`wsi_progress`) are of the moment at which somebody
+    pressed R or I, and are for the list of images in QuPath.
+    """
+    verdicts = [
+        verdict_of(item.measurements) for item in objects if item.kind is Kind.TILE and item.path_class == REVIEW_CLASS
+    ]
+    return {
+        "shown": len(verdicts),
+        "judged": sum(verdict is not None for verdict in verdicts),
+        "flagged": verdicts.count(Verdict.FLAGGED),
+    }
 
 
 TYPES: dict[str, pa.DataType] = {

@@ -1,16 +1,21 @@
-"""Active time per region: what the event logs say of each object of an image, and sums by what was done to it."""
+"""Active time per region: what the event logs say of each object of an image, and sums by what was done to it.
+
+A region is what `corrections` tells of as one change: an object that was split and its parts are one region, and so are
+objects that were merged and what they became. Its time is that of all of them together, once.
+"""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from wsi_pipeline.collect.images import CollectedImage
 from wsi_pipeline.collect.matching import Change
+from wsi_pipeline.collect.rows import Correction
 from wsi_pipeline.collect.time_figures import BatchLogs
 from wsi_pipeline.measures import ImageKey, not_measured, rule_text
 from wsi_pipeline.measures.time import RegionTime, region_times
@@ -24,7 +29,8 @@ GONE = "gone"
 class RegionRow:
     """One row of region_time.parquet: seconds that ended with something done to one object.
 
-    `object` and `change` are null for time of the image that was nobody's: looking around, and what was accepted.
+    `object`, `region` and `change` are null for time of the image that was nobody's: looking around, and what was
+    accepted. Objects of one change share `region`, the first of them as it was handed out.
     """
 
     slide_id: str
@@ -34,6 +40,7 @@ class RegionRow:
     arm: str
     repeat: bool
     object: str | None
+    region: str | None
     path_class: str | None
     change: str | None
     active_s: float
@@ -45,7 +52,7 @@ class RegionRow:
 TYPES: dict[str, pa.DataType] = {
     **dict.fromkeys(("slide_id", "patient", "batch", "rater", "arm"), pa.string()),
     "repeat": pa.bool_(),
-    **dict.fromkeys(("object", "path_class", "change"), pa.string()),
+    **dict.fromkeys(("object", "region", "path_class", "change"), pa.string()),
     "active_s": pa.float64(),
     "actions": pa.int32(),
     **dict.fromkeys(("source", "rule"), pa.string()),
@@ -71,9 +78,9 @@ def region_rows(images: Sequence[CollectedImage], logs: Sequence[BatchLogs], idl
 def _rows(
     image: CollectedImage, objects: Mapping[str | None, RegionTime], source: Source, rule: str
 ) -> Iterable[RegionRow]:
-    known = _known(image)
+    known = _known(image.rows)
     for uuid, time in objects.items():
-        change, name = (None, None) if uuid is None else known.get(uuid, (GONE, None))
+        found = _NOBODYS if uuid is None else known.get(uuid, _Known(uuid, GONE, None))
         yield RegionRow(
             slide_id=image.slide.slide_id,
             patient=image.slide.patient,
@@ -82,8 +89,9 @@ def _rows(
             arm=image.slide.arm,
             repeat=image.slide.repeat,
             object=uuid,
-            path_class=name,
-            change=change,
+            region=found.region,
+            path_class=found.path_class,
+            change=found.change,
             active_s=time.seconds,
             actions=time.actions,
             source=str(source),
@@ -91,25 +99,75 @@ def _rows(
         )
 
 
-def _known(image: CollectedImage) -> dict[str | None, tuple[str, str | None]]:
-    """By uuid, before or after, what became of an object and its class; a deleted one has the class it had."""
-    found: dict[str | None, tuple[str, str | None]] = {}
-    for row in image.rows:
+class _Known(NamedTuple):
+    """What became of an object: the region that it belongs to, the change of that, and its own class."""
+
+    region: str | None
+    change: str | None
+    path_class: str | None
+
+
+_NOBODYS = _Known(None, None, None)
+# Of several changes of one region, the one that made one region of its objects.
+_JOINS = {str(Change.SPLIT): 0, str(Change.MERGED): 1}
+
+
+def _known(rows: Sequence[Correction]) -> dict[str, _Known]:
+    """By uuid, before or after, what became of an object; a deleted one has the class it had."""
+    regions = _regions(rows)
+    changes: dict[str, str] = {}
+    for row in rows:
+        region = regions[row.uuid_before or row.uuid_after or ""]
+        known = changes.setdefault(region, row.change)
+        changes[region] = min(known, row.change, key=lambda change: _JOINS.get(change, len(_JOINS)))
+    found: dict[str, _Known] = {}
+    for row in rows:
         for uuid in (row.uuid_after, row.uuid_before):
             if uuid is not None:
-                found.setdefault(uuid, (row.change, row.class_after or row.class_before))
+                region = regions[uuid]
+                found.setdefault(uuid, _Known(region, changes[region], row.class_after or row.class_before))
     return found
 
 
+def _regions(rows: Sequence[Correction]) -> dict[str, str]:
+    """By uuid the region of an object: rows that share an object are of one, named by the first object of its rows."""
+    first: dict[str, str] = {}
+
+    def top(uuid: str) -> str:
+        while first[uuid] != uuid:
+            first[uuid] = first[first[uuid]]
+            uuid = first[uuid]
+        return uuid
+
+    order: dict[str, int] = {}
+    for row in rows:
+        uuids = [uuid for uuid in (row.uuid_before, row.uuid_after) if uuid is not None]
+        for uuid in uuids:
+            first.setdefault(uuid, uuid)
+            order.setdefault(uuid, len(order))
+        tops = sorted({top(uuid) for uuid in uuids}, key=order.__getitem__)
+        for other in tops[1:]:
+            first[other] = tops[0]
+    return {uuid: top(uuid) for uuid in first}
+
+
 def region_figures(rows: Iterable[RegionRow]) -> dict[str, Any]:
-    """The part `time.regions` of metrics.json, over all arms: seconds by kind of change, and what was no region's."""
+    """The part `time.regions` of metrics.json, over all arms: seconds by kind of change, and what was no region's.
+
+    Regions without any time are not counted.
+    """
     all_of = list(rows)
     if not all_of:
         return not_measured("no event log tells of a region")
-    kinds: dict[str, list[float]] = {}
+    seconds: dict[tuple[str, ...], float] = {}
     for row in all_of:
-        if row.change is not None and row.active_s > 0:
-            kinds.setdefault(row.change, []).append(row.active_s)
+        if row.change is not None and row.region is not None:
+            key = (row.change, row.slide_id, row.batch, row.rater, row.region)
+            seconds[key] = seconds.get(key, 0.0) + row.active_s
+    kinds: dict[str, list[float]] = {}
+    for (change, *_), whole in seconds.items():
+        if whole > 0:
+            kinds.setdefault(change, []).append(whole)
     order = [*(str(change) for change in Change), GONE]
     return {
         "source": str(Source.SIMULATED if any(r.source == Source.SIMULATED for r in all_of) else Source.MEASURED),

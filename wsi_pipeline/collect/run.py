@@ -15,7 +15,7 @@ from wsi_pipeline.collect.conflicts import conflicts_of, in_words
 from wsi_pipeline.collect.costs import cost_figures
 from wsi_pipeline.collect.doubt import doubt_figures
 from wsi_pipeline.collect.flag_references import planted_flags, repeat_figures
-from wsi_pipeline.collect.images import Alarm, CollectedImage
+from wsi_pipeline.collect.images import Alarm, CollectedImage, in_one_run
 from wsi_pipeline.collect.judged import TYPES as JUDGED_TILES
 from wsi_pipeline.collect.kept import kept_times, with_times
 from wsi_pipeline.collect.matching import Change
@@ -26,6 +26,7 @@ from wsi_pipeline.collect.region_times import TYPES as REGION_TIMES
 from wsi_pipeline.collect.region_times import region_figures, region_rows
 from wsi_pipeline.collect.savings import saving_figures
 from wsi_pipeline.collect.second_read import second_read_figures
+from wsi_pipeline.collect.spending import beside_of
 from wsi_pipeline.collect.tables import SCHEMA_VERSION, aggregated, pooled, write_corrections, write_table
 from wsi_pipeline.collect.time_figures import BatchLogs, time_figures
 from wsi_pipeline.collect.times import ImageTime, logs_of, times_of, write_times
@@ -93,6 +94,8 @@ def collect(
     shared = frozenset(slide_id for slide_id, times_given in given.items() if times_given > 1)
     for item in collect_images(run, plans, shared, review.tolerance_um, workers):
         (images if isinstance(item, CollectedImage) else alarms).append(item)  # type: ignore[arg-type]
+    problems += [f"{i.slide.slide_id}: {i.remark}" for i in images if i.remark is not None]
+    images = in_one_run(images)
     for plan in plans:
         sessions, odd = logs_of(run, plan)
         logs.append(BatchLogs(plan, sessions))
@@ -110,6 +113,8 @@ def collect(
     regions = region_rows(images, logs, review.idle_s)
     metrics["time"]["regions"] = region_figures(regions)
     if "status" not in metrics["planted"]:
+        shown = [image for image in images if image.facts["planted"] is not None]
+        metrics["planted"]["source"] = str(_source(shown, ()))
         metrics["planted"]["flags"] = planted_flags(run, images)
     metrics["repeats"] = repeat_figures(run, images, shared)
     metrics["second_read"] = second_read_figures(run, images, shared)
@@ -171,6 +176,16 @@ def _metrics(
     # Where nothing was predicted there is no prediction to agree with, and no correction that took time.
     assisted = [image for image in images if image.slide.arm == ASSISTED]
     reviewed = [image for image in assisted if image.state.is_reviewed]
+    beside = beside_of(run, costs, images, times, logs, review.adjudicators, review.idle_s)
+    cost = cost_figures(
+        images,
+        times,
+        costs,
+        _source(images, times),
+        _tissue_areas(run, images),
+        beside=beside,
+        adjudicators=review.adjudicators,
+    )
     return {
         "schema": SCHEMA_VERSION,
         "run_id": next((s.run_id for plan in plans for s in plan.slides), None),
@@ -190,7 +205,7 @@ def _metrics(
             "batch": _groups(reviewed, lambda image: image.plan.batch),
         },
         "time": time_figures(times, images, logs, review),
-        "cost": cost_figures(images, times, costs, _source(images, times), _tissue_areas(run, images)),
+        "cost": cost,
         "saving": saving_figures(
             images,
             times,
@@ -199,6 +214,8 @@ def _metrics(
             logs=logs,
             cap_s=review.idle_s,
             tissue_kinds=_tissue_kinds(run),
+            adjudicators=review.adjudicators,
+            extra_per_slide=cost.get("machines_per_slide", 0.0),
         ),
         "planted": planted_figures(image.facts for image in reviewed),
         "confidence": doubt_figures([tile for image in images for tile in image.tiles]),

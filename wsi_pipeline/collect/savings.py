@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from wsi_pipeline.config import Costs
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.handout.plan import ASSISTED
 from wsi_pipeline.measures.arms import Arm, Reading
-from wsi_pipeline.measures.ledger import break_even, forecast
+from wsi_pipeline.measures.payback import break_even, forecast
 from wsi_pipeline.measures.savings import saving_of
 from wsi_pipeline.measures.time import EventType, TimeSource
 from wsi_pipeline.measures.time_rules import check_for_saving, timeline
@@ -26,19 +26,28 @@ MANUAL = "manual"
 Key = tuple[str, str, str]
 
 
-def readings_of(images: Sequence[CollectedImage], times: Mapping[Key, ImageTime]) -> list[Reading]:
+def readings_of(
+    images: Sequence[CollectedImage], times: Mapping[Key, ImageTime], adjudicators: Collection[str] = ()
+) -> list[Reading]:
     """One row per reviewed image; nan where it has no time.
 
-    Second reads and images with planted errors are other work and left out. The position is the planned
+    Second reads, images with planted errors and adjudication are other work and left out. The position is the planned
     one, which counts on from batch to batch of a rater.
 
     Parameters
     ----------
     times
         By batch, rater and slide.
+    adjudicators
+        Raters whose time is no reading.
     """
     taken = [
-        image for image in images if image.state.is_reviewed and not image.slide.repeat and image.slide.planted is None
+        image
+        for image in images
+        if image.state.is_reviewed
+        and not image.slide.repeat
+        and image.slide.planted is None
+        and image.plan.rater not in adjudicators
     ]
     return [
         Reading(
@@ -66,17 +75,26 @@ def saving_figures(
     logs: Sequence[BatchLogs] = (),
     cap_s: float = 300.0,
     tissue_kinds: Mapping[str, str] | None = None,
+    adjudicators: Collection[str] = (),
+    extra_per_slide: float = 0.0,
 ) -> dict[str, Any]:
     """`saving` of metrics.json, with break-even, forecast for the slides that are open, and exploratory splits.
 
     Arms whose times were read from different sources, or whose logs hold different kinds of event, are not compared.
+
+    Parameters
+    ----------
+    adjudicators
+        Raters whose time is no reading.
+    extra_per_slide
+        What computing and storage add to each slide, in the currency of the configuration.
     """
     # What people say of their own time, or a model does, is no measurement.
-    times = [t for t in times if TimeSource(t.time_source).is_seen]
+    times = [t for t in times if TimeSource(t.time_source).is_seen and t.rater not in adjudicators]
     reason = _unlike(images, times, logs, cap_s)
     if reason is not None:
         return {**saving_of([]).as_json(), "reason": reason}
-    readings = readings_of(images, {(t.batch, t.rater, t.slide_id): t for t in times})
+    readings = readings_of(images, {(t.batch, t.rater, t.slide_id): t for t in times}, adjudicators)
     saving = saving_of(readings)
     found = saving.as_json()
     if saving.ratio is None:
@@ -84,7 +102,8 @@ def saving_figures(
     simulated = any(t.source == str(Source.SIMULATED) for t in times)
     found |= {"source": str(Source.SIMULATED if simulated else Source.MEASURED), "rule": times[0].rule}
     found["splits"] = [split.as_json() for split in splits_of(readings, images, logs, tissue_kinds or {})]
-    payback, ahead = break_even(costs, saving), forecast(costs, saving, open_slides)
+    payback = break_even(costs, saving, extra_per_slide=extra_per_slide)
+    ahead = forecast(costs, saving, open_slides, extra_per_slide=extra_per_slide)
     if payback is not None:
         found["break_even"] = payback.as_json()
     if ahead is not None:

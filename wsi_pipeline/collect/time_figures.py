@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,7 +53,7 @@ def time_figures(
         "missing": {"without_time": len(keys) - len(own), "zero_time": zero, "flagged": count.flagged},
         "pairs": _pairs(reviewed, by_image),
         "logs": _logs(reviewed, logs),
-        "anomalies": _anomalies(logs),
+        "anomalies": _anomalies(logs, review.adjudicators),
         "modelled": modelled(reviewed, by_image),
     }
     if not own:
@@ -128,7 +128,7 @@ def _logs(reviewed: Sequence[CollectedImage], logs: Sequence[BatchLogs]) -> list
     return rows
 
 
-def _anomalies(logs: Sequence[BatchLogs]) -> list[dict[str, Any]]:
+def _anomalies(logs: Sequence[BatchLogs], adjudicators: Collection[str]) -> list[dict[str, Any]]:
     """Odd things in all logs; a project that several batches share is looked at once."""
     plans: dict[str, list[Plan]] = {}
     sessions: dict[str, Sequence[Session]] = {}
@@ -138,7 +138,7 @@ def _anomalies(logs: Sequence[BatchLogs]) -> list[dict[str, Any]]:
     found = []
     for project, own in plans.items():
         slides = {str(slide.entry_id): slide.slide_id for plan in own for slide in plan.slides}
-        raters = {plan.rater for plan in own}
+        raters = {*adjudicators, *(plan.rater for plan in own)}
         batches = ", ".join(sorted({plan.batch for plan in own}))
         found += [_told(odd, batches, slides) for odd in anomalies(sessions[project], raters)]
     return found

@@ -49,12 +49,13 @@ def logs_of(run: RunDir, plan: Plan) -> tuple[list[Session], list[str]]:
 def times_of(sessions: Sequence[Session], plan: Plan, review: Review) -> tuple[list[ImageTime], list[str]]:
     """Times of a batch's slides, and what was odd, in plain words.
 
-    Only logs of the batch's own rater count; those of others are listed.
+    Only logs of the batch's own rater count; those of others are listed, but for adjudicators, whose time is theirs.
     """
     own = [session for session in sessions if session.rater == plan.rater]
     problems = [
         f"events/{log}: was written by {rater}, not by {plan.rater}; its time is left out"
         for log, rater in sorted({(s.log, s.rater) for s in sessions if s.rater != plan.rater})
+        if rater not in review.adjudicators
     ]
     return rows_of(own, plan, review), problems
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from wsi_pipeline.errors import ProjectError
 from wsi_pipeline.files import sha256_bytes
-from wsi_pipeline.handout.held import handout_held
+from wsi_pipeline.handout.held import handout_held, marker_of
 from wsi_pipeline.handout.plan import HandedOutSlide, Plan, PlantedError, snapshot_of, write_plan, write_snapshot
 from wsi_pipeline.handout.planted import PlantedObjects
 from wsi_pipeline.handout.settled import without_settled
@@ -28,7 +28,7 @@ from wsi_pipeline.qupath.lease import refuse_while_open
 from wsi_pipeline.qupath.protocol import LevelLike
 from wsi_pipeline.rundir import RunDir
 from wsi_pipeline.slides import TissueMask
-from wsi_pipeline.states import META_STATE, ImageState
+from wsi_pipeline.states import META_STATE, PROPERTY_HANDOUT, ImageState
 from wsi_pipeline.tiling import Bounds
 
 
@@ -129,10 +129,12 @@ class Batch:
                 "is in the project, but not in the plan; if it was forgotten, remove its image in QuPath, "
                 "else restore plan.json from a backup"
             )
-        there = handout_held(self.run, self.plan, known, image.read_objects())
-        if there is None:
+        held = handout_held(self.run, self.plan, known, image.read())
+        if held.remark is not None:
+            self.result.warnings.append(f"{slide.slide_id}: {held.remark}")
+        if held.slide is None:
             return self._first(slide, image, known.uri)
-        there = there.model_copy(update={"entry_id": image.entry_id})
+        there = held.slide.model_copy(update={"entry_id": image.entry_id})
         if there.key == slide.key:
             self._stays(there)
             return False
@@ -152,7 +154,7 @@ class Batch:
 
     def _first(self, slide: HandoutSlide, image: ProjectImage, uri: str) -> bool:
         entry = self.record(self._entry(slide, uri, slide.objects))
-        added = self.project.add_objects(image, slide.objects)
+        added = self.project.add_objects(image, slide.objects, properties=_mark(entry))
         if added != len(slide.objects):
             raise ProjectError(f"{added} of {len(slide.objects)} objects were added; look at the image in QuPath")
         self._complete(entry, image)
@@ -179,11 +181,14 @@ class Batch:
         if change.going or change.new:
             # QuPath would write over it at its next save.
             refuse_while_open(self.project.path.parent, ours=True)
-        entry = self.record(self._entry(slide, there.uri, snapshot, previous=self._newest(there) or there))
+        # Where nothing is exchanged, the image stands at the same snapshot as before, and so does its mark.
+        same = None if change.going or change.new else there
+        entry = self.record(self._entry(slide, there.uri, snapshot, previous=self._newest(there) or there, same=same))
         if change.going or change.new:
             # Whoever wrote it: what a new model replaces can be brought back.
             keep_now(DataFiles(self.project.path.parent), image.entry_id, image.name)
-        done = self.project.replace_run_objects(image, there.run_id, incoming, old)
+        mark = None if same else _mark(entry)
+        done = self.project.replace_run_objects(image, there.run_id, incoming, old, properties=mark)
         self._complete(entry, image)
         self.result.replaced += done.replaced
         if done.kept:
@@ -220,9 +225,13 @@ class Batch:
         uri: str,
         objects: Sequence[PathObject],
         previous: HandedOutSlide | None = None,
+        same: HandedOutSlide | None = None,
     ) -> HandedOutSlide:
-        """Write the snapshot, and say what the plan has to know of it."""
-        name, sha256 = write_snapshot(self.run, self.plan.folder, slide.slide_id, slide.key, objects, self.colors)
+        """Write the snapshot, unless it is the same as that of `same`, and say what the plan has to know of it."""
+        if same is not None:
+            name, sha256 = same.snapshot, same.sha256
+        else:
+            name, sha256 = write_snapshot(self.run, self.plan.folder, slide.slide_id, slide.key, objects, self.colors)
         return HandedOutSlide(
             slide_id=slide.slide_id,
             name=slide.name,
@@ -257,6 +266,10 @@ class Batch:
         key = f"{slide.key}.true"
         name, sha256 = write_snapshot(self.run, self.plan.folder, slide.slide_id, key, [true], self.colors)
         return found.model_copy(update={"truth": name, "sha256": sha256})
+
+
+def _mark(entry: HandedOutSlide) -> dict[str, str]:
+    return {PROPERTY_HANDOUT: marker_of(entry)}
 
 
 def state_of(image: ProjectImage) -> ImageState:

@@ -134,6 +134,19 @@ def read_plans(run: RunDir) -> list[Plan]:
     return [read_plan(path) for path in sorted(run.handout.glob("*/plan.json"))]
 
 
+def run_of(project: Path) -> tuple[RunDir | None, Plan | None]:
+    """The run directory that a project lies in, and the plan by which it was handed out; None for a project alone."""
+    here = project.absolute()
+    for folder in list(here.parents)[1:]:
+        run = RunDir(folder)
+        if not run.handout.is_dir():
+            continue
+        for plan in read_plans(run):
+            if folder / plan.project == here:
+                return run, plan
+    return None, None
+
+
 def write_snapshot(
     run: RunDir, batch: str, slide_id: str, key: str, objects: Sequence[PathObject], colors: dict[str, RGB]
 ) -> tuple[str, str]:

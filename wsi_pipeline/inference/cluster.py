@@ -56,6 +56,8 @@ class Cluster(Protocol):
         that one of them was started with: a site says in this way how many cores a worker has.
     elsewhere
         The workers may be on other machines: what is measured here says nothing of them.
+    in_process
+        They are threads of this process, whose processor time is theirs.
     """
 
     @property
@@ -65,8 +67,14 @@ class Cluster(Protocol):
     def elsewhere(self) -> bool: ...
 
     @property
+    def in_process(self) -> bool: ...
+
+    @property
     def has_gpus(self) -> bool:
         """Whether some workers say that they have GPUs."""
+
+    def units(self, *, gpu: bool) -> int:
+        """How many machines have workers now or, with `gpu`, how many GPUs they say they have; 1 at least."""
 
     @property
     def alive(self) -> bool:
@@ -91,6 +99,16 @@ class Cluster(Protocol):
 
     def everywhere(self, function: Callable[..., Any], *args: Any) -> None:
         """Call a function in each worker process; its errors are passed over."""
+
+    def listen(self, on_news: Callable[[Any], None]) -> AbstractContextManager[None]:
+        """Have `on_news` called with what tasks `say` while the block runs, also those of others; in another thread."""
+
+
+def say(news: Any) -> None:
+    """Tell who listens, from within a task and without waiting; `news` is plain data (msgpack). Elsewhere: nothing."""
+    from wsi_pipeline.inference import dask_cluster
+
+    dask_cluster.say(news)
 
 
 def connect(

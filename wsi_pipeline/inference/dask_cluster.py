@@ -13,7 +13,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import dask
-from distributed import Client, Future, KilledWorker, LocalCluster, as_completed
+from distributed import Client, Future, KilledWorker, LocalCluster, as_completed, get_worker
 
 from wsi_pipeline.config import ClusterSettings
 from wsi_pipeline.errors import ClusterError
@@ -30,12 +30,19 @@ MOST_THREADS: Final = 8
 GPU: Final = "GPU"
 """Name of the dask resource by which a cluster says which workers have a GPU (`dask worker --resources GPU=1`)."""
 LOOPBACK: Final = "127.0.0.1"
+NEWS: Final = "wsi-pipeline"
+"""The topic of what tasks say; one for all runs, since a scheduler never forgets a topic."""
 # Of the schedulers that are started here.
 SETTINGS: Final = {
     # A worker that dies is told at once: the engine itself decides what to try again.
     "distributed.scheduler.allowed-failures": 0,
     # What dask keeps of the last messages, for its developers: runs of blocks, megabytes for each worker.
     "distributed.admin.low-level-log-length": 20,
+    # dask samples the stacks of its threads a hundred times a second and notes how late its loop is fifty times; both
+    # are for its developers, and took a thirtieth of a processor while the model ran.
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "500ms",
+    "distributed.admin.system-monitor.interval": "2s",
 }
 
 
@@ -86,6 +93,15 @@ class DaskCluster:
     client: Client
     threads: int | None
     elsewhere: bool = False
+    in_process: bool = False
+
+    def units(self, *, gpu: bool) -> int:
+        if not self.elsewhere:
+            return 1
+        workers = self._workers()
+        if gpu and self.has_gpus:
+            return max(1, int(sum(w["resources"].get(GPU, 0) for w in workers)))
+        return max(1, len({w["host"] for w in workers}))
 
     def slots(self, *, gpu: bool, parallel: bool) -> int:
         workers = self._workers()
@@ -112,11 +128,30 @@ class DaskCluster:
     def everywhere(self, function: Callable[..., Any], *args: Any) -> None:
         self.client.run(function, *args, on_error="ignore")
 
+    @contextmanager
+    def listen(self, on_news: Callable[[Any], None]) -> Iterator[None]:
+        # An event comes with the time of the scheduler.
+        self.client.subscribe_topic(NEWS, lambda event: on_news(event[1]))
+        try:
+            yield
+        finally:
+            if self.alive:
+                self.client.unsubscribe_topic(NEWS)
+
     def _resources(self, gpu: bool) -> dict[str, int] | None:
         return {GPU: 1} if gpu and self.has_gpus else None
 
     def _workers(self) -> list[dict[str, Any]]:
         return list(self.client.scheduler_info(n_workers=-1)["workers"].values())
+
+
+def say(news: Any) -> None:
+    """See `cluster.say`."""
+    try:
+        worker = get_worker()
+    except ValueError:  # not within a task
+        return
+    worker.log_event(NEWS, news)
 
 
 def _elsewhere(client: Client) -> DaskCluster:
@@ -188,7 +223,8 @@ def local(workers: int | None) -> Iterator[DaskCluster]:
         # Without bokeh there is nothing to see.
         if importlib.util.find_spec("bokeh") is not None:
             logger.info("dask dashboard at http://%s:%d/status", LOOPBACK, urlsplit(cluster.dashboard_link).port)
-        yield DaskCluster(client, threads=None if workers is None else max(1, available_cores() // workers))
+        threads = None if workers is None else max(1, available_cores() // workers)
+        yield DaskCluster(client, threads, in_process=workers is None)
 
 
 def _first_line(error: BaseException) -> str:

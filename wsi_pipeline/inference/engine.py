@@ -19,7 +19,7 @@ from wsi_pipeline.errors import ModelError
 from wsi_pipeline.inference import registry
 from wsi_pipeline.inference.cluster import Cluster, connect
 from wsi_pipeline.inference.registry import ModelSpec
-from wsi_pipeline.inference.rounds import Means, OnProgress, Pace, Round
+from wsi_pipeline.inference.rounds import Follower, Means, OnProgress, Pace, Round
 from wsi_pipeline.inference.slide_work import SlideJob, SlideResult
 from wsi_pipeline.models import ModelCard, RuntimeChoice, choose_runtime, load_card
 from wsi_pipeline.models.ensemble import Passes
@@ -145,12 +145,19 @@ class Engine:
         finally:
             self._stack.close()
 
-    def predict(self, jobs: Iterable[SlideJob], on_progress: OnProgress | None = None) -> Iterator[SlideResult]:
+    def predict(
+        self,
+        jobs: Iterable[SlideJob],
+        on_progress: OnProgress | None = None,
+        follower: Follower | None = None,
+    ) -> Iterator[SlideResult]:
         """Predict slides; each comes back as soon as it is through, in whatever order.
 
         `jobs` is asked for the next slide when there is room for it, in the caller's thread. A block that cannot
         be predicted, or a slide that cannot be opened, is in its result; the others go on. When the caller stops
-        (an error, Ctrl-C, or closing the iterator), blocks that are at work are finished and kept.
+        (an error, Ctrl-C, or closing the iterator), blocks that are at work are finished and kept. `on_progress` is
+        called in the caller's thread; `follower` hears of each block as soon as it is stored, and of all of them
+        before the slide's result comes.
 
         Raises
         ------
@@ -169,11 +176,21 @@ class Engine:
             retries=self.settings.retries,
             passes=self.settings.passes,
         )
-        self._round = Round(means, self._pace, on_progress)
+        self._round = Round(means, self._pace, on_progress, follower)
         try:
             yield from self._round.results(iter(jobs))
         finally:
             self._round.settle_down()
+
+    @property
+    def units(self) -> int:
+        """How many machines are at work now or, where the model runs on GPUs, how many of these."""
+        return self._cluster.units(gpu=self.runtime.device != "cpu") if self._cluster.alive else 1
+
+    @property
+    def in_process(self) -> bool:
+        """Whether threads of this process do the work."""
+        return self._cluster.in_process
 
     def _connect(self) -> AbstractContextManager[Cluster]:
         settings = self.settings

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, Protocol
 
 from wsi_pipeline.errors import ClusterError, ModelError, SlideError, StoreError
 from wsi_pipeline.inference import registry
 from wsi_pipeline.inference.cluster import Cluster, SchedulerLostError, Task, WorkerLostError
 from wsi_pipeline.inference.registry import ModelSpec
-from wsi_pipeline.inference.slide_work import SlideJob, SlideResult, SlideWork, failed_result
+from wsi_pipeline.inference.slide_work import Block, SlideJob, SlideResult, SlideWork, failed_result
+from wsi_pipeline.inference.store import PredictionStore
 from wsi_pipeline.inference.work import BlockRun, BlockSpec, RunOutcome, run_blocks
 from wsi_pipeline.models import ModelCard
 from wsi_pipeline.models.ensemble import Passes
@@ -31,6 +33,19 @@ LOOK_EVERY_S: Final = 5.0
 
 OnProgress = Callable[[str, int, int], None]
 """Told slide id, blocks done, and blocks with tissue in all."""
+
+
+class Follower(Protocol):
+    """Who goes on from blocks while others are computed."""
+
+    def settled(self, slide_id: str, store: PredictionStore, blocks: Iterable[Block]) -> None:
+        """These blocks are as they stay: done, without tissue, or given up.
+
+        Called from several threads, which it must not keep; a block may be told twice.
+        """
+
+    def unsettled(self, slide_id: str) -> None:
+        """Some of the blocks told of are computed once more: nothing is settled but what is told from here on."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,10 +93,15 @@ class _Sent:
 class Round:
     """Slides under way and runs handed out; used by one thread."""
 
-    def __init__(self, means: Means, pace: Pace, on_progress: OnProgress | None) -> None:
+    def __init__(
+        self, means: Means, pace: Pace, on_progress: OnProgress | None, follower: Follower | None = None
+    ) -> None:
         self._means = means
         self._pace = pace
         self._on_progress = on_progress
+        self._follower = follower
+        # By the path of the store; a thread of the cluster looks a slide up here.
+        self._by_store: dict[str, SlideWork] = {}
         self._gpu = means.model.device != "cpu"
         self._tasks = means.cluster.tasks(gpu=self._gpu)
         self._sent: dict[Task, _Sent] = {}
@@ -92,6 +112,11 @@ class Round:
 
     def results(self, jobs: Iterator[SlideJob]) -> Iterator[SlideResult]:
         """See `Engine.predict`."""
+        following = nullcontext() if self._follower is None else self._means.cluster.listen(self._hear)
+        with following:
+            yield from self._results_of(jobs)
+
+    def _results_of(self, jobs: Iterator[SlideJob]) -> Iterator[SlideResult]:
         while True:
             self._fill(jobs)
             # Taken out before the caller sees them: it may stop at any.
@@ -167,6 +192,7 @@ class Round:
             self._results.append(work.result())
         else:
             self._slides.append(work)
+            self._by_store[work.store.path] = work
 
     def _send(self, work: SlideWork, blocks: tuple[BlockSpec, ...], *, alone: bool = False) -> None:
         means = self._means
@@ -196,6 +222,7 @@ class Round:
         self._tell(work)
         if work.finished:
             self._slides.remove(work)
+            self._by_store.pop(work.store.path, None)
             self._log(work)
             self._results.append(work.result())
 
@@ -207,6 +234,7 @@ class Round:
             work.settle(outcome)
         elif isinstance(outcome, WorkerLostError):
             logger.warning("%s: a worker died with %d blocks; they are tried again", name, len(sent.blocks))
+            self._recompute(work)
             work.lost(sent.blocks, "the worker died, and died again with nothing but this block", alone=sent.alone)
         elif isinstance(outcome, SchedulerLostError):
             self._sent.clear()
@@ -215,11 +243,26 @@ class Round:
             raise outcome
         else:
             logger.warning("%s: %d blocks failed: %s", name, len(sent.blocks), outcome)
+            self._recompute(work)
             work.fault(sent.blocks, " ".join(str(outcome).split()) or type(outcome).__name__)
 
     def _tell(self, work: SlideWork) -> None:
         if self._on_progress is not None:
             self._on_progress(work.job.ref.slide_id, work.done, work.total)
+        if self._follower is not None and work.error is None:
+            self._follower.settled(work.job.ref.slide_id, work.store, work.settled)
+
+    def _hear(self, news: Any) -> None:
+        """A worker says that it has stored a block; its run goes on."""
+        session, store, row, column = news
+        work = self._by_store.get(store) if session == self._means.session else None
+        if work is not None and self._follower is not None:
+            self._follower.settled(work.job.ref.slide_id, work.store, [(row, column)])
+
+    def _recompute(self, work: SlideWork) -> None:
+        """Blocks of a run that nobody knows the end of may have been told of, and are computed again."""
+        if self._follower is not None:
+            self._follower.unsettled(work.job.ref.slide_id)
 
     def _log(self, work: SlideWork) -> None:
         s = work.seconds

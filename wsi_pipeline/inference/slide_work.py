@@ -210,6 +210,12 @@ class SlideWork:
         """Tissue blocks that are there."""
         return int((self._states == BlockState.DONE).sum())
 
+    @property
+    def settled(self) -> list[Block]:
+        """Blocks that nobody writes any more in this call: done, without tissue, or given up."""
+        there = np.isin(self._states, (BlockState.DONE, BlockState.BACKGROUND))
+        return [*((int(row), int(column)) for row, column in np.argwhere(there)), *self.causes]
+
     def take(self, most: int) -> tuple[BlockSpec, ...]:
         """The next blocks that belong together, `most` at most; they count as under way."""
         if self._queue:

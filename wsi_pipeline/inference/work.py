@@ -17,6 +17,7 @@ from wsi_pipeline.cohort import SlideRef
 from wsi_pipeline.errors import ModelError, SlideError
 from wsi_pipeline.inference import registry
 from wsi_pipeline.inference.blend import BlendComputer
+from wsi_pipeline.inference.cluster import say
 from wsi_pipeline.inference.compute import BlockArea, Computer, HaloComputer, Pixels
 from wsi_pipeline.inference.doubt import DoubtComputer
 from wsi_pipeline.inference.registry import LoadedModel, ModelSpec
@@ -208,6 +209,8 @@ class _Worker:
         # Not a fault of this block: an error here ends the run.
         with _clocked(self._seconds, "write"):
             self._store.write_block(block.row, block.column, *maps)
+        # A run is long; who goes on from the block need not wait for the others.
+        say([self._run.session, self._run.store, block.row, block.column])
         return BlockOutcome(block.row, block.column, BlockState.DONE)
 
     def _area(self, block: BlockSpec) -> BlockArea:

@@ -10,7 +10,7 @@ from enum import StrEnum
 import numpy as np
 from scipy.stats import spearmanr
 
-from wsi_pipeline.measures.crossed import MIN_RATERS, Design, Floats, indicator
+from wsi_pipeline.measures.crossed import MIN_RATERS, Design, Floats, indicator, spare_rank
 
 
 class Arm(StrEnum):
@@ -171,8 +171,9 @@ def _with_clusters(
     fixed = np.hstack([*([] if paired else levels), arm[:, None]])
     contrast = np.zeros(fixed.shape[1])
     contrast[-1] = 1.0
-    # Raters of one arm each: two means are taken, so one degree less.
-    floor = 1.0 if few else max(raters - (1 if crossed_raters else 2), 1)
+    # What the raters' own differences leave once the fixed effects are taken off: raters - 1 where each has a pair of
+    # their own, one less where a contrast of raters is one of slides too, or where each rater worked in one arm.
+    floor = 1.0 if few else max(spare_rank(random[0], fixed), 1)
     own = rater * arm[:, None] if few else None
     return Design(fixed, contrast, tuple(random), float(floor), own, known_at_zero=None if few else 0)
 

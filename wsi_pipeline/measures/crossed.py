@@ -27,6 +27,7 @@ Floats = NDArray[np.float64]
 _STEPS = 60
 _TOLERANCE = 1e-8
 _RANK = 1e-10
+_BARELY = 1e-6
 
 
 @dataclass(frozen=True)
@@ -363,3 +364,12 @@ def indicator(names: Sequence[Hashable]) -> Floats:
     places = [known.setdefault(name, len(known)) for name in names]
     found: Floats = np.eye(len(known))[places]
     return found
+
+
+def spare_rank(columns: Floats, fixed: Floats) -> int:
+    """How many independent differences of `columns` (n, q) are left once the `fixed` effects (n, p) are taken off."""
+    inverse, _ = _pseudo_inverse(fixed)
+    left = columns - fixed @ (inverse @ (fixed.T @ columns))
+    size = np.linalg.svd(left, compute_uv=False)
+    # Of a difference that missing cells alone tell from a fixed effect, next to nothing is known.
+    return int((size > _BARELY * max(float(np.linalg.norm(columns, axis=0).max()), np.finfo(float).tiny)).sum())

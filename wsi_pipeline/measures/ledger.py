@@ -1,26 +1,58 @@
-"""The ledger: what people, machines and storage cost, when pre-annotation has paid for itself, and what comes next.
+"""The ledger: what people, machines and storage cost, line by line, each with how it is known.
 
-What the configuration gives no rate for, or nobody counted, has no amount and is named. Interval ends are those of the
-ratio of total hours; the manual time per slide is taken as measured, without an interval of its own.
+What the configuration gives no rate for, or nobody counted, has no amount and is named: it is never 0. When it has
+paid for itself, and what comes next, is in `wsi_pipeline.measures.payback`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from wsi_pipeline.config import Costs
-from wsi_pipeline.measures.savings import Saving, SavingKind
 
-NEVER = "never"
 _SECONDS = 3600.0
+
+
+class Basis(StrEnum):
+    """How an amount is known."""
+
+    MEASURED = "measured"
+    SIMULATED = "simulated"
+    MODELLED = "modelled"
+    ASSUMED = "assumed"
+    NOT_COUNTED = "not counted"
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What is to be said of a count: how it is known, and of what it is, or why there is none."""
+
+    basis: Basis = Basis.MEASURED
+    why: str = ""
+
+
+UNTOLD = Told()
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What was spent; None where nobody counted. Times in seconds, storage in GB · months, area in mm²."""
+    """What was spent; None where nobody counted. Times in seconds, storage in GB · months, area in mm².
+
+    Attributes
+    ----------
+    compute_s, gpu_s
+        Of machines, and of accelerators, which have a price of their own.
+    slides
+        Reviewed ones: what people did, and the set-up, is for these.
+    predicted
+        Computing and storage are shared among so many; None: among `slides`.
+    told
+        By name of the line.
+    """
 
     pathologist_s: float | None = None
     reviewer_s: float | None = None
@@ -29,6 +61,24 @@ class Work:
     storage_gb_months: float | None = None
     slides: int = 0
     area_mm2: float | None = None
+    gpu_s: float | None = None
+    predicted: int | None = None
+    told: Mapping[str, Told] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line; without an amount `basis` is NOT_COUNTED and `why` says what is missing."""
+
+    name: str
+    basis: Basis
+    why: str
+    amount: float | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON values; an amount that is not known is absent."""
+        found: dict[str, Any] = {"name": self.name, "basis": str(self.basis), "why": self.why}
+        return found if self.amount is None else {**found, "amount": self.amount}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +86,20 @@ class Ledger:
     """Amounts in one currency; `total` is their sum, set-up included. `not_included` has no rate or no count."""
 
     currency: str
-    amounts: Mapping[str, float]
-    not_included: tuple[str, ...]
+    lines: tuple[Line, ...]
     slides: int = 0
     area_mm2: float | None = None
+    predicted: int | None = None
+
+    @property
+    def amounts(self) -> dict[str, float]:
+        """What was counted, by name."""
+        return {line.name: line.amount for line in self.lines if line.amount is not None}
+
+    @property
+    def not_included(self) -> tuple[str, ...]:
+        """Names of what was not counted."""
+        return tuple(line.name for line in self.lines if line.amount is None)
 
     @property
     def total(self) -> float:
@@ -47,14 +107,25 @@ class Ledger:
         return math.fsum(self.amounts.values())
 
     @property
+    def machines_per_slide(self) -> float:
+        """Computing and storage of a slide; 0 where neither was counted."""
+        slides = self.slides if self.predicted is None else self.predicted
+        amount = math.fsum(self.amounts.get(name, 0.0) for name in _OF_MACHINES)
+        return amount / slides if slides else 0.0
+
+    @property
     def per_slide(self) -> float | None:
-        """Total over slides; None without slides or amounts."""
-        return self.total / self.slides if self.slides and self.amounts else None
+        """What people did and the set-up, over reviewed slides, and what machines cost for each; None without any."""
+        if not self.slides or not self.amounts:
+            return None
+        people = math.fsum(amount for name, amount in self.amounts.items() if name not in _OF_MACHINES)
+        return people / self.slides + self.machines_per_slide
 
     @property
     def per_mm2(self) -> float | None:
-        """Total over the reviewed area in mm²; None where the area is not known."""
-        return self.total / self.area_mm2 if self.area_mm2 and self.amounts else None
+        """The same over the reviewed area in mm²; None where the area is not known."""
+        each = self.per_slide
+        return each * self.slides / self.area_mm2 if self.area_mm2 and each is not None else None
 
     def as_json(self) -> dict[str, Any]:
         """JSON values; what is not known is absent."""
@@ -66,143 +137,50 @@ class Ledger:
         return found | {name: value for name, value in parts.items() if value is not None}
 
 
+_OF_MACHINES = ("compute", "storage")
+# Key of the rate, rate, count.
+_Part = tuple[str, float | None, float | None]
+NOBODY_COUNTED = "nobody counted it"
+
+
 def ledger(rates: Costs, work: Work) -> Ledger:
     """The amounts that have both a rate in the configuration and a count."""
     hourly = {
-        "pathologist": (rates.pathologist_per_hour, work.pathologist_s),
-        "reviewer": (rates.reviewer_per_hour, work.reviewer_s),
-        "adjudicator": (rates.adjudicator_per_hour, work.adjudicator_s),
-        "compute": (rates.compute_per_hour, work.compute_s),
+        "pathologist": ("pathologist_per_hour", work.pathologist_s),
+        "reviewer": ("reviewer_per_hour", work.reviewer_s),
+        "adjudicator": ("adjudicator_per_hour", work.adjudicator_s),
     }
-    amounts = {k: rate * s / _SECONDS for k, (rate, s) in hourly.items() if rate is not None and s is not None}
-    if rates.storage_per_gb_month is not None and work.storage_gb_months is not None:
-        amounts["storage"] = rates.storage_per_gb_month * work.storage_gb_months
-    if rates.set_up is not None:
-        amounts["set_up"] = rates.set_up
-    missing = tuple(name for name in (*hourly, "storage", "set_up") if name not in amounts)
-    return Ledger(rates.currency, amounts, missing, work.slides, work.area_mm2)
+    people = [
+        _line(name, work, [(key, getattr(rates, key), None if seconds is None else seconds / _SECONDS)])
+        for name, (key, seconds) in hourly.items()
+    ]
+    machines: list[_Part] = [
+        (key, getattr(rates, key), seconds / _SECONDS)
+        for key, seconds in (("compute_per_hour", work.compute_s), ("gpu_per_hour", work.gpu_s))
+        if seconds is not None
+    ]
+    compute = _line("compute", work, machines or [("compute_per_hour", rates.compute_per_hour, None)])
+    storage = _line("storage", work, [("storage_per_gb_month", rates.storage_per_gb_month, work.storage_gb_months)])
+    set_up = Line("set_up", Basis.ASSUMED, "the amount that the configuration gives", rates.set_up)
+    if rates.set_up is None:
+        set_up = Line("set_up", Basis.NOT_COUNTED, _not_given("set_up"))
+    lines = (*people, compute, storage, set_up)
+    return Ledger(rates.currency, lines, work.slides, work.area_mm2, work.predicted)
 
 
-@dataclass(frozen=True, slots=True)
-class Ends:
-    """A figure with the ends that the interval of total hours gives it; None is `never`, or no interval at all."""
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Payback:
-    """Slides until pre-annotation has paid for its set-up; None in `slides` is never, in `latest` perhaps never."""
-
-    slides: int | None
-    earliest: int | None
-    latest: int | None
-    has_interval: bool
-    per_slide: Ends
-    currency: str
-
-    def as_json(self) -> dict[str, Any]:
-        """JSON values, `never` spelled out."""
-        found: dict[str, Any] = {
-            "currency": self.currency,
-            "slides": _or_never(self.slides),
-            "saved_per_slide": asdict(self.per_slide),
-        }
-        if self.has_interval:
-            found["interval"] = [_or_never(self.earliest), _or_never(self.latest)]
-        return found
-
-    @property
-    def words(self) -> str:
-        """One sentence."""
-        if not self.has_interval:
-            return f"Break-even: {_words(self.slides)}; the readings are too few for an interval."
-        return f"Break-even: {_words(self.slides)}; interval {_words(self.earliest)} to {_words(self.latest)}."
+def _line(name: str, work: Work, parts: Sequence[_Part]) -> Line:
+    """Sum of rate times count; none where a count lacks its rate, since a part of it would pass for the whole."""
+    told = work.told.get(name, UNTOLD)
+    counted = [(key, rate, count) for key, rate, count in parts if count is not None]
+    if not counted:
+        return Line(name, Basis.NOT_COUNTED, told.why or NOBODY_COUNTED)
+    missing = [key for key, rate, _ in counted if rate is None]
+    if missing:
+        return Line(name, Basis.NOT_COUNTED, "; ".join(part for part in (_not_given(*missing), told.why) if part))
+    amount = math.fsum(rate * count for _, rate, count in counted if rate is not None)
+    return Line(name, told.basis, told.why, amount)
 
 
-def _or_never(slides: int | None) -> int | str:
-    return NEVER if slides is None else slides
-
-
-def _words(slides: int | None) -> str:
-    return NEVER if slides is None else f"{slides} slide{'' if slides == 1 else 's'}"
-
-
-def break_even(rates: Costs, saving: Saving, *, extra_per_slide: float = 0.0) -> Payback | None:
-    """When the set-up is paid back; None unless a saving was measured and set-up and hourly rate are configured.
-
-    Parameters
-    ----------
-    extra_per_slide
-        What pre-annotation adds to each slide (computing, storage), in the currency of the configuration.
-
-    Notes
-    -----
-    Saved per slide: rate · manual hours per slide · (1 − ratio of total hours) − extra; slides: set-up over that.
-    """
-    ends = saved_per_slide(rates, saving, extra_per_slide=extra_per_slide)
-    if ends is None or rates.set_up is None:
-        return None
-    point, best, worst = (_slides(rates.set_up, amount) for amount in (ends.value, ends.high, ends.low))
-    return Payback(point, best, worst, ends.low is not None, ends, rates.currency)
-
-
-def _slides(set_up: float, saved: float | None) -> int | None:
-    if saved is None or saved <= 0:
-        return None
-    # Rounded first, or 1500.0000000000002 would be one slide more.
-    return math.ceil(round(set_up / saved, 9))
-
-
-def saved_per_slide(rates: Costs, saving: Saving, *, extra_per_slide: float = 0.0) -> Ends | None:
-    """Amount saved on each slide; negative where pre-annotation costs more."""
-    manual = saving.hours_per_reading.get("manual")
-    if saving.kind is not SavingKind.MEASURED or saving.ratio_of_totals is None:
-        return None
-    if manual is None or rates.pathologist_per_hour is None:
-        return None
-    drawn = rates.pathologist_per_hour * manual
-
-    def saved(ratio: float) -> float:
-        return drawn * (1 - ratio) - extra_per_slide
-
-    interval = saving.ratio_of_totals_ci95
-    if interval is None:
-        return Ends(saved(saving.ratio_of_totals))
-    return Ends(saved(saving.ratio_of_totals), saved(interval[1]), saved(interval[0]))
-
-
-@dataclass(frozen=True, slots=True)
-class Forecast:
-    """So many slides more: hours with pre-annotation, and what it saves after set-up and extras."""
-
-    slides: int
-    hours: Ends
-    saved: Ends
-    currency: str
-
-    def as_json(self) -> dict[str, Any]:
-        """JSON values."""
-        return asdict(self)
-
-
-def forecast(rates: Costs, saving: Saving, slides: int, *, extra_per_slide: float = 0.0) -> Forecast | None:
-    """Hours and saving for `slides` further slides like those that were compared; None as for `break_even`.
-
-    Set-up counts where the configuration gives it.
-    """
-    ends = saved_per_slide(rates, saving, extra_per_slide=extra_per_slide)
-    if ends is None or saving.ratio_of_totals is None:
-        return None
-    drawn = saving.hours_per_reading["manual"] * slides
-    set_up = rates.set_up or 0.0
-    low, high = saving.ratio_of_totals_ci95 or (None, None)
-    hours = Ends(drawn * saving.ratio_of_totals, _times(drawn, low), _times(drawn, high))
-    saved = [None if end is None else slides * end - set_up for end in (ends.value, ends.low, ends.high)]
-    return Forecast(slides, hours, Ends(*saved), rates.currency)
-
-
-def _times(factor: float, end: float | None) -> float | None:
-    return None if end is None else factor * end
+def _not_given(*keys: str) -> str:
+    names = " and ".join(f"`costs.{key}`" for key in keys)
+    return f"{names} {'is' if len(keys) == 1 else 'are'} not given"

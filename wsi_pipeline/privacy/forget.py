@@ -7,7 +7,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from wsi_pipeline.privacy.patterns import KINDS, Known
 from wsi_pipeline.privacy.scan import scan
 from wsi_pipeline.qupath.removal import remove_images
 from wsi_pipeline.rundir import RunDir
+from wsi_pipeline.spent import lines_of, read_spent
 from wsi_pipeline.states import MARKER, META_RATER
 
 logger = logging.getLogger(__name__)
@@ -123,6 +124,7 @@ def forget_slide(
         _change_json(run, path, result, lambda value: _without_entries(_without_key(value, slide_id), slide_id))
     for path in sorted(run.handout.glob("*/plan.json")):
         _change_json(run, path, result, lambda value: _without_slide(value, slide_id))
+    _change_spent(run, slide_id, result)
     table = None if keys is None else KeyTable.load(keys)
     if table is not None and slide_id in table.names["slide"].values():
         result.done.append("delete its line in the key table")
@@ -132,6 +134,17 @@ def forget_slide(
     result.left.append("review/metrics.json: totals still count it; run `wsi-pipeline collect`, then `report`")
     _finish(run, result, slide_id, "slide")
     return result
+
+
+def _change_spent(run: RunDir, slide_id: str, result: Forgotten) -> None:
+    """The hours that it took stay, as those of no slide."""
+    spent = read_spent(run.compute_log)
+    if all(item.slide_id != slide_id for item in spent):
+        return
+    result.done.append(f"leave the slide's id out of {_told(run, run.compute_log)}")
+    if not result.dry_run:
+        kept = (replace(item, slide_id=None) if item.slide_id == slide_id else item for item in spent)
+        write_bytes(run.compute_log, lines_of(kept))
 
 
 def _remove_image(run: RunDir, project: str, entry_id: int, result: Forgotten) -> None:

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from wsi_pipeline.qupath.find import QuPathInfo, choose_backend, find_qupath
 from wsi_pipeline.qupath.geojson import read_geojson, write_geojson
-from wsi_pipeline.qupath.protocol import IDENTITY, Affine, Project, ProjectImage, Replaced
+from wsi_pipeline.qupath.protocol import IDENTITY, Affine, ImageData, Project, ProjectImage, Replaced
 
 __all__ = [
     "IDENTITY",
     "Affine",
+    "ImageData",
     "Project",
     "ProjectImage",
     "QuPathInfo",

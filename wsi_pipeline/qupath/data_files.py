@@ -7,8 +7,9 @@ overwrites a file that it did not write itself, the file is copied to `history/`
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 from wsi_pipeline.errors import ProjectChanged, ProjectError, StoreError
 from wsi_pipeline.files import read_json, sha256_bytes, sha256_file, write_bytes, write_json
@@ -16,6 +17,18 @@ from wsi_pipeline.files import read_json, sha256_bytes, sha256_file, write_bytes
 HISTORY = "history"
 _WRITTEN = "written.json"
 _NEVER_READ = "never read"
+
+
+class FileChange(NamedTuple):
+    """What is about to happen to an image's data.qpdata: its SHA-256 before and after, None where there is no file."""
+
+    entry_id: int
+    before: str | None
+    after: str | None
+
+
+# Told what is about to be written, when all is checked and before the first byte is; it may raise to prevent it.
+Witness: TypeAlias = Callable[[Sequence[FileChange]], None]
 
 
 class DataFiles:
@@ -76,6 +89,10 @@ class DataFiles:
     def was_read(self, entry_id: int) -> bool:
         """Whether data.qpdata was read (or written) here, so that a change by somebody else can be told."""
         return entry_id in self._seen
+
+    def digest(self, entry_id: int) -> str | None:
+        """SHA-256 of data.qpdata as it was read or written here; None where there was no file."""
+        return self._seen.get(entry_id)
 
     def forget(self, entry_id: int) -> None:
         """What was read was of no use: the next reading is a first one again."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from wsi_pipeline.errors import ProjectError, QuPathFormatError, StoreError
 from wsi_pipeline.files import read_json, sha256_bytes, sha256_file, write_bytes, write_json
-from wsi_pipeline.qupath.data_files import HISTORY, DataFiles
+from wsi_pipeline.qupath.data_files import HISTORY, DataFiles, FileChange, Witness
 from wsi_pipeline.qupath.geojson import write_geojson
 from wsi_pipeline.qupath.lease import hold, refuse_while_open
 from wsi_pipeline.qupath.native.qpdata import read_qpdata
@@ -72,7 +72,9 @@ def history_of(path: Path, image: str | None = None) -> list[Copy]:
     return sorted(found, key=lambda c: (c.saved, c.id))
 
 
-def restore(path: Path, at: str, image: str | None = None, *, dry_run: bool = False) -> list[Restored]:
+def restore(
+    path: Path, at: str, image: str | None = None, *, dry_run: bool = False, witness: Witness | None = None
+) -> list[Restored]:
     """Put copies back; what lies there now is copied to the history first.
 
     Parameters
@@ -80,6 +82,8 @@ def restore(path: Path, at: str, image: str | None = None, *, dry_run: bool = Fa
     at
         The id of a copy, or a time (ISO 8601, UTC unless it says otherwise): each image gets the newest state that was
         saved at or before it. Images whose present state is that one are left alone.
+    witness
+        Told of each file that changes.
 
     Raises
     ------
@@ -110,8 +114,16 @@ def restore(path: Path, at: str, image: str | None = None, *, dry_run: bool = Fa
     if dry_run:
         return done
     with hold(root):
-        for item, raw in zip(done, raws, strict=True):
+        for item in done:
             keep_now(files, item.entry_id, item.image)
+        if witness is not None:
+            # Of the state that was kept just now; where it is another one by then, the write is refused.
+            changes = [
+                FileChange(item.entry_id, files.digest(item.entry_id), sha256_bytes(raw))
+                for item, raw in zip(done, raws, strict=True)
+            ]
+            witness([change for change in changes if change.before != change.after])
+        for item, raw in zip(done, raws, strict=True):
             files.write(item.entry_id, item.image, raw, ours=False)
         files.flush()
     return done

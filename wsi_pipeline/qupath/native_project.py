@@ -23,7 +23,7 @@ from wsi_pipeline.qupath.frames import depth_first, moved, plan_replacement
 from wsi_pipeline.qupath.lookup import find_image
 from wsi_pipeline.qupath.native.qpdata import QpData, read_qpdata, write_qpdata
 from wsi_pipeline.qupath.project_file import Entry, ProjectFile, gson
-from wsi_pipeline.qupath.protocol import Affine, LevelLike, ProjectImage, Replaced
+from wsi_pipeline.qupath.protocol import Affine, ImageData, LevelLike, ProjectImage, Replaced
 from wsi_pipeline.qupath.summary import server_block, summary_of
 from wsi_pipeline.tiling import Bounds
 
@@ -78,8 +78,11 @@ class NativeImage:
         return self._affine
 
     def read_objects(self) -> list[PathObject]:
+        return self.read().objects
+
+    def read(self) -> ImageData:
         data = self._project.read_data(self)
-        return [] if data is None else moved(data.objects, self.affine)
+        return ImageData([], {}) if data is None else ImageData(moved(data.objects, self.affine), data.properties)
 
 
 class NativeProject:
@@ -183,15 +186,24 @@ class NativeProject:
         self._writable()
         self._file.entry(self._resolve(entry).entry_id).update_metadata(metadata)
 
-    def add_objects(self, entry: int | ProjectImage, objects: Iterable[PathObject]) -> int:
+    def add_objects(
+        self,
+        entry: int | ProjectImage,
+        objects: Iterable[PathObject],
+        *,
+        properties: Mapping[str, str] | None = None,
+    ) -> int:
         self._writable()
         image = self._resolve(entry)
-        data = self._for_writing(image)
+        before = self._for_writing(image)
+        data = before.with_properties(properties or {})
         present = {o.uuid for o in data.objects}
         fresh = [o for o in objects if o.uuid not in present]
         if fresh:
             new = moved(fresh, invert(image.affine))
-            self._write(image, replace(data, objects=depth_first([*data.objects, *new], image.name)))
+            data = replace(data, objects=depth_first([*data.objects, *new], image.name))
+        if data is not before:
+            self._write(image, data)
         return len(fresh)
 
     def replace_run_objects(
@@ -200,15 +212,20 @@ class NativeProject:
         run_id: str,
         objects: Iterable[PathObject],
         snapshot: Iterable[PathObject],
+        *,
+        properties: Mapping[str, str] | None = None,
     ) -> Replaced:
         self._writable()
         image = self._resolve(entry)
-        data = self._for_writing(image)
+        before = self._for_writing(image)
+        data = before.with_properties(properties or {})
         change = plan_replacement(moved(data.objects, image.affine), run_id, objects, snapshot)
         if change.going or change.new:
             staying = [o for o in data.objects if o.uuid not in change.going]
             new = moved(change.new, invert(image.affine))
-            self._write(image, replace(data, objects=depth_first([*staying, *new], image.name)))
+            data = replace(data, objects=depth_first([*staying, *new], image.name))
+        if data is not before:
+            self._write(image, data)
         return Replaced(replaced=len(change.going), kept=change.kept)
 
     def save_objects(self, entry: int | ProjectImage, objects: Iterable[PathObject]) -> int:

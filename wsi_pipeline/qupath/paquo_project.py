@@ -32,7 +32,7 @@ from wsi_pipeline.qupath.lookup import find_image
 from wsi_pipeline.qupath.native.data import END, MARK, VERSION
 from wsi_pipeline.qupath.native.qpdata import QpData, read_qpdata, write_qpdata
 from wsi_pipeline.qupath.native_project import checked_image_type, jpeg
-from wsi_pipeline.qupath.protocol import Affine, LevelLike, ProjectImage, Replaced
+from wsi_pipeline.qupath.protocol import Affine, ImageData, LevelLike, ProjectImage, Replaced
 from wsi_pipeline.tiling import Bounds
 
 _JAVA_OPTIONS = ("-XX:MaxRAMPercentage=50",)
@@ -139,6 +139,9 @@ class PaquoImage:
 
     def read_objects(self) -> list[PathObject]:
         return moved(self._project.objects_in_frame(self), self.affine)
+
+    def read(self) -> ImageData:
+        return ImageData(self.read_objects(), self._project.properties_of(self))
 
 
 class PaquoProject:
@@ -278,16 +281,24 @@ class PaquoProject:
             image.paquo_image.metadata.update(changes)
             self._changed = True
 
-    def add_objects(self, entry: int | ProjectImage, objects: Iterable[PathObject]) -> int:
+    def add_objects(
+        self,
+        entry: int | ProjectImage,
+        objects: Iterable[PathObject],
+        *,
+        properties: Mapping[str, str] | None = None,
+    ) -> int:
         self._writable()
         image = self._resolve(entry)
         present = self.objects_in_frame(image)
         known = {o.uuid for o in present}
         fresh = moved((o for o in objects if o.uuid not in known), invert(image.affine))
+        depth_first([*present, *fresh], image.name)
+        told = self._set_properties(image, properties or {})
         if fresh:
-            depth_first([*present, *fresh], image.name)
             with qupath_errors(image.name):
                 self._insert(image, fresh)
+        if fresh or told:
             self._save_image(image, expected=len(present) + len(fresh))
         return len(fresh)
 
@@ -297,18 +308,22 @@ class PaquoProject:
         run_id: str,
         objects: Iterable[PathObject],
         snapshot: Iterable[PathObject],
+        *,
+        properties: Mapping[str, str] | None = None,
     ) -> Replaced:
         self._writable()
         image = self._resolve(entry)
         present = self.objects_in_frame(image)
         change = plan_replacement(moved(present, image.affine), run_id, objects, snapshot)
-        if change.going or change.new:
-            staying = [o for o in present if o.uuid not in change.going]
-            new = moved(change.new, invert(image.affine))
-            depth_first([*staying, *new], image.name)
+        staying = [o for o in present if o.uuid not in change.going]
+        new = moved(change.new, invert(image.affine))
+        depth_first([*staying, *new], image.name)
+        told = self._set_properties(image, properties or {})
+        if change.going or new:
             with qupath_errors(image.name):
                 self._remove(image, change.going)
                 self._insert(image, new)
+        if change.going or new or told:
             self._save_image(image, expected=len(staying) + len(new))
         return Replaced(replaced=len(change.going), kept=change.kept)
 
@@ -355,6 +370,24 @@ class PaquoProject:
         if len(objects) != int(hierarchy.nObjects()):
             raise ProjectError(f"{image.name}: QuPath holds {hierarchy.nObjects()} objects and gave {len(objects)}")
         return objects
+
+    def properties_of(self, image: PaquoImage) -> dict[str, str]:
+        """The properties that are texts, as they lie in the file: QuPath would need the slide to say them."""
+        self.check_readable(image)
+        path = self._data.qpdata(image.entry_id)
+        raw = path.read_bytes() if path.exists() else None
+        # Of the state that was read, as the objects are.
+        self._data.check_unchanged(image.entry_id, image.name)
+        return {} if raw is None else read_qpdata(raw).properties
+
+    def _set_properties(self, image: PaquoImage, properties: Mapping[str, str]) -> bool:
+        """Set properties of QuPath's image that is to be saved next; tells whether any of them is new."""
+        present = self.properties_of(image) if properties else {}
+        changes = {key: value for key, value in properties.items() if present.get(key) != value}
+        with qupath_errors(image.name):
+            for key, value in changes.items():
+                image.paquo_image.properties[key] = self._java.String(value)
+        return bool(changes)
 
     def builder_json(self, java_entry: Any) -> dict[str, Any]:
         """The server builder of an entry as it stands in project.qpproj."""

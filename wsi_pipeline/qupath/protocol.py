@@ -37,6 +37,16 @@ class Replaced(NamedTuple):
     kept: int
 
 
+class ImageData(NamedTuple):
+    """What an image's data.qpdata holds: objects in level-0 px, and the properties that are texts.
+
+    QuPath keeps properties that it does not know through opening and saving; they go where the objects go.
+    """
+
+    objects: list[PathObject]
+    properties: Mapping[str, str]
+
+
 class ProjectImage(Protocol):
     """One image of a project. Its identity is `entry_id`; names need not be unique in a foreign project."""
 
@@ -71,6 +81,9 @@ class ProjectImage(Protocol):
 
     def read_objects(self) -> list[PathObject]:
         """All objects, depth first in file order, in level-0 px. Damaged data is an error, never an empty list."""
+
+    def read(self) -> ImageData:
+        """The objects as of `read_objects` and the properties, of one state of the file."""
 
 
 class Project(Protocol):
@@ -150,8 +163,17 @@ class Project(Protocol):
     def set_metadata(self, entry: int | ProjectImage, metadata: Mapping[str, str]) -> None:
         """Set these keys of an image's metadata; other keys stay."""
 
-    def add_objects(self, entry: int | ProjectImage, objects: Iterable[PathObject]) -> int:
-        """Add objects (level-0 px). One whose uuid is there already is left as it is; returns how many were added."""
+    def add_objects(
+        self,
+        entry: int | ProjectImage,
+        objects: Iterable[PathObject],
+        *,
+        properties: Mapping[str, str] | None = None,
+    ) -> int:
+        """Add objects (level-0 px). One whose uuid is there already is left as it is; returns how many were added.
+
+        `properties` are set in the same write: a state of the file has the objects and the properties, or neither.
+        """
 
     def replace_run_objects(
         self,
@@ -159,6 +181,8 @@ class Project(Protocol):
         run_id: str,
         objects: Iterable[PathObject],
         snapshot: Iterable[PathObject],
+        *,
+        properties: Mapping[str, str] | None = None,
     ) -> Replaced:
         """Put new predictions in the place of those of run `run_id` that nobody has touched.
 
@@ -170,6 +194,8 @@ class Project(Protocol):
             What was handed out, in level-0 px. An object of the run goes only when it is in the snapshot and still has
             that shape, class, name and lock, and when no object of another origin is nested in it. An object of the
             snapshot that is no longer in the project was deleted by a person: it does not come back.
+        properties
+            Set in the same write as the objects.
         """
 
     def save(self) -> None:

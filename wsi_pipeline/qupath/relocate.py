@@ -16,12 +16,12 @@ from urllib.parse import quote, unquote, urlsplit
 from wsi_pipeline.errors import ProjectChanged, ProjectError, QuPathFormatError
 from wsi_pipeline.files import sha256_bytes, write_bytes
 from wsi_pipeline.qupath.builders import builder_uri, check_uri
-from wsi_pipeline.qupath.data_files import DataFiles
+from wsi_pipeline.qupath.data_files import DataFiles, FileChange, Witness
 from wsi_pipeline.qupath.history import keep_now
 from wsi_pipeline.qupath.lease import hold, refuse_while_open
 from wsi_pipeline.qupath.native import mutf8
 from wsi_pipeline.qupath.native.qpdata import read_qpdata
-from wsi_pipeline.qupath.project_file import project_path, read_project_file
+from wsi_pipeline.qupath.project_file import Entry, project_path, read_project_file
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]')
 _SAFE = "/:@!$&'()*+,;=~"
@@ -102,11 +102,11 @@ def mapper(old: str, new: str) -> Callable[[str], str]:
     return moved
 
 
-def relocate(path: Path, old: str, new: str, *, dry_run: bool = False) -> list[Move]:
+def relocate(path: Path, old: str, new: str, *, dry_run: bool = False, witness: Witness | None = None) -> list[Move]:
     """Rewrite the addresses of all slides below `old`; everything is made and checked before the first write.
 
     The history gets a copy of each data.qpdata first, and project.qpproj is written last: a call that was stopped is
-    taken up by the same call.
+    taken up by the same call. `witness` is told of each image whose address changes.
 
     Raises
     ------
@@ -117,21 +117,23 @@ def relocate(path: Path, old: str, new: str, *, dry_run: bool = False) -> list[M
     file, files, moved = read_project_file(target), DataFiles(target.parent), mapper(old, new)
     before = target.read_bytes()
     moves, seen = [], set()
+    changes: dict[int, FileChange] = {}
 
-    def note(image: str) -> Callable[[str], str]:
+    def note(entry: Entry) -> Callable[[str], str]:
         def one(uri: str) -> str:
             changed = moved(uri)
             if changed != uri:
-                check_uri(changed, image)
-                if (image, uri) not in seen:
-                    seen.add((image, uri))
-                    moves.append(Move(image, uri, changed))
+                check_uri(changed, entry.name)
+                changes.setdefault(entry.entry_id, FileChange(entry.entry_id, None, None))
+                if (entry.name, uri) not in seen:
+                    seen.add((entry.name, uri))
+                    moves.append(Move(entry.name, uri, changed))
             return changed
 
         return one
 
     for entry in file.entries:
-        rewrite_text(json.dumps(entry.builder), note(entry.name), ())
+        rewrite_text(json.dumps(entry.builder), note(entry), ())
     text = rewrite_text(_utf8(before, target), moved, ("images", "serverBuilder"))
     servers: list[tuple[Path, bytes]] = []
     datas: list[tuple[int, str, bytes]] = []
@@ -139,14 +141,16 @@ def relocate(path: Path, old: str, new: str, *, dry_run: bool = False) -> list[M
         server = files.folder(entry.entry_id) / "server.json"
         if server.exists():
             raw = server.read_bytes()
-            changed = rewrite_text(_utf8(raw, server), note(entry.name), ()).encode()
+            changed = rewrite_text(_utf8(raw, server), note(entry), ()).encode()
             if changed != raw:
                 servers.append((server, changed))
         data = files.read(entry.entry_id, entry.name)
         if data is not None:
-            changed = rewrite_data(data, note(entry.name), f"{entry.name}: {files.qpdata(entry.entry_id)}")
+            changed = rewrite_data(data, note(entry), f"{entry.name}: {files.qpdata(entry.entry_id)}")
             if changed != data:
                 datas.append((entry.entry_id, entry.name, changed))
+            if entry.entry_id in changes:
+                changes[entry.entry_id] = FileChange(entry.entry_id, sha256_bytes(data), sha256_bytes(changed))
     if not moves:
         addresses = [builder_uri(entry.builder) for entry in file.entries]
         where = f"the first one is {addresses[0]}" if addresses else "it holds no image"
@@ -155,6 +159,8 @@ def relocate(path: Path, old: str, new: str, *, dry_run: bool = False) -> list[M
         return moves
     refuse_while_open(target.parent)
     with hold(target.parent):
+        if witness is not None:
+            witness(list(changes.values()))
         for entry_id, image, changed in datas:
             # Read above and unchanged since: what is kept is what is replaced.
             files.check_unchanged(entry_id, image)

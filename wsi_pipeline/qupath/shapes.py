@@ -47,8 +47,9 @@ def on_grid(geometries: Sequence[BaseGeometry], names: Sequence[str]) -> NDArray
     array = np.array(list(geometries), dtype=object)
     if shapely.has_z(array).any():
         array = shapely.force_2d(array)
-    _refuse_unusable(array, names)
-    rounded = _rounded(array)
+    coordinates, owner = shapely.get_coordinates(array, return_index=True)
+    _refuse_unusable(array, coordinates, owner, names)
+    rounded = _rounded(array, coordinates)
     # GEOS divides by differences of neighbouring coordinates, which may be zero, and copes with what comes out.
     with np.errstate(all="ignore"):
         return _valid(rounded, array, names)
@@ -62,17 +63,17 @@ def _valid(rounded: NDArray[np.object_], array: NDArray[np.object_], names: Sequ
     return rounded
 
 
-def _rounded(array: NDArray[np.object_]) -> NDArray[np.object_]:
+def _rounded(array: NDArray[np.object_], coordinates: NDArray[np.float64]) -> NDArray[np.object_]:
     """The same geometries where every coordinate is on the grid already, as in all that we have made ourselves."""
-    coordinates = shapely.get_coordinates(array)
     on_it = np.round(coordinates, _DECIMALS)
     if np.array_equal(on_it, coordinates):
         return array.copy()
     return np.asarray(shapely.set_coordinates(array.copy(), on_it))
 
 
-def _refuse_unusable(array: NDArray[np.object_], names: Sequence[str]) -> None:
-    coordinates, owner = shapely.get_coordinates(array, return_index=True)
+def _refuse_unusable(
+    array: NDArray[np.object_], coordinates: NDArray[np.float64], owner: NDArray[np.int64], names: Sequence[str]
+) -> None:
     bad = owner[~np.isfinite(coordinates).all(axis=1)]
     if bad.size:
         raise QuPathFormatError(f"{names[int(bad[0])]}: its shape has a coordinate that is not a finite number")

@@ -1,9 +1,8 @@
-"""From one class's probability map to raw polygons: filled contours block by block, joined at the seams."""
+"""From a block of one class's probability map to raw polygons: filled contours, which fit those of its neighbours."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Protocol, cast
 
 import numpy as np
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from shapely.geometry.base import BaseGeometry
 
-from wsi_pipeline.tiling import BlockGrid, Bounds
+from wsi_pipeline.tiling import Bounds
 
 Polygons = NDArray[np.object_]
 
@@ -69,8 +68,24 @@ def pooled(image: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
     return result
 
 
-def class_polygons(source: ProbabilityMap, channel: int, threshold: float, factor: int) -> Polygons:
-    """The area where the class's probability is at or above the threshold.
+def ordered(polygons: Polygons) -> Polygons:
+    """Normalised polygons, sorted by the corner of their bounds: the order does not depend on the blocks."""
+    if not len(polygons):
+        return polygons
+    normal: Polygons = shapely.normalize(polygons)
+    return normal[places(normal)]
+
+
+def places(polygons: Polygons) -> NDArray[np.intp]:
+    """The order of `ordered`: by upper, left, right and lower end. No two polygons that are apart share all four."""
+    x, y, right, bottom = shapely.bounds(polygons).T
+    return np.lexsort((bottom, right, x, y))
+
+
+def block_contours(
+    samples: NDArray[np.uint8], core: Bounds, source: ProbabilityMap, *, level: float, factor: int
+) -> tuple[Polygons, NDArray[np.bool_]]:
+    """Where the probability lies above `level` in one block, and which of these polygons reach another block.
 
     The samples are the centres of `factor` x `factor` map pixels. A block covers the squares between its own
     samples and the first ones of its right and lower neighbours, so neighbours share their border exactly
@@ -78,82 +93,29 @@ def class_polygons(source: ProbabilityMap, channel: int, threshold: float, facto
 
     Parameters
     ----------
-    channel, threshold
-        Which class, and from which probability on.
+    samples
+        Of the block with the first ones of its right, lower and diagonal neighbours, where it has any; uint8.
+    core
+        The block in map pixels.
     factor
-        Map pixels to a contour sample; divides the block.
+        Map pixels to a sample; divides the block.
 
     Returns
     -------
-    Array of disjoint valid shapely Polygons in level-0 px, in a fixed order, clipped to the slide.
+    Array of valid shapely Polygons in level-0 px, which may reach beyond the slide (see `clipped`), and bool for each:
+    it touches a seam.
     """
-    pieces: list[Polygons] = []
-    on_seam: list[Polygons] = []
-    for polygons, touches in _blocks(source, channel, level_of(threshold), factor):
-        pieces.append(polygons[~touches])
-        on_seam.append(polygons[touches])
-    if on_seam and sum(map(len, on_seam)):
-        on_seam.reverse()
-        pieces.append(shapely.get_parts(shapely.union_all(np.concatenate(on_seam))))
-    if not pieces:
-        return np.empty(0, dtype=object)
-    return ordered(_clipped(np.concatenate(pieces), source.size))
-
-
-def ordered(polygons: Polygons) -> Polygons:
-    """Normalised polygons, sorted by the corner of their bounds: the order does not depend on the blocks."""
+    nothing = np.empty(0, dtype=object), np.zeros(0, bool)
+    if not samples.size or samples.max() < level:
+        return nothing
+    _, height, width = source.shape
+    edges = _Edges(core.x == 0, core.y == 0, core.right == width, core.bottom == height)
+    z = np.pad(samples, ((edges.top, edges.bottom), (edges.left, edges.right)))
+    polygons = filled(z, level)
     if not len(polygons):
-        return polygons
-    normal = shapely.normalize(polygons)
-    x, y, right, bottom = shapely.bounds(normal).T
-    result: Polygons = normal[np.lexsort((bottom, right, x, y))]
-    return result
-
-
-def _blocks(
-    source: ProbabilityMap, channel: int, level: float, factor: int
-) -> Iterator[tuple[Polygons, NDArray[np.bool_]]]:
-    """Polygons of each block (level-0 px), and which of them touch a seam to another block."""
-    _, height, width = source.shape
-    scale = source.downsample * factor
-    for core, samples in _with_neighbours(source, channel, factor):
-        if not samples.size or samples.max() < level:
-            continue
-        edges = _Edges(core.x == 0, core.y == 0, core.right == width, core.bottom == height)
-        z = np.pad(samples, ((edges.top, edges.bottom), (edges.left, edges.right)))
-        polygons = filled(z, level)
-        if not len(polygons):
-            continue
-        touches = _touching(polygons, z.shape, edges)
-        origin = np.array([core.x / factor - edges.left + 0.5, core.y / factor - edges.top + 0.5])
-        yield _placed(polygons, origin, scale), touches
-
-
-def _with_neighbours(source: ProbabilityMap, channel: int, factor: int) -> Iterator[tuple[Bounds, NDArray[np.uint8]]]:
-    """Each block with its samples and the first ones of its right, lower and diagonal neighbours, from the last block.
-
-    Backwards, so that a block is read once and for itself: of the neighbours, which were read before it, only the
-    samples at the border are kept.
-    """
-    _, height, width = source.shape
-    grid = BlockGrid(width, height, source.block)
-    rows, columns = grid.shape
-    below: dict[int, NDArray[np.uint8]] = {}
-    for row in reversed(range(rows)):
-        first_rows: dict[int, NDArray[np.uint8]] = {}
-        right: NDArray[np.uint8] | None = None
-        for column in reversed(range(columns)):
-            core = grid.bounds(row, column)
-            samples = pooled(source.read(channel, core), factor)
-            first_rows[column], first_column = samples[:1].copy(), samples[:, :1].copy()
-            if right is not None:
-                samples = np.concatenate([samples, right], axis=1)
-            if column in below:
-                lower = [below[column], *([below[column + 1][:, :1]] if column + 1 in below else [])]
-                samples = np.concatenate([samples, np.concatenate(lower, axis=1)], axis=0)
-            yield core, samples
-            right = first_column
-        below = first_rows
+        return nothing
+    origin = np.array([core.x / factor - edges.left + 0.5, core.y / factor - edges.top + 0.5])
+    return _placed(polygons, origin, source.downsample * factor), _touching(polygons, z.shape, edges)
 
 
 def _placed(polygons: Polygons, origin: NDArray[np.float64], scale: float) -> Polygons:
@@ -202,7 +164,7 @@ def _touching(polygons: Polygons, shape: tuple[int, ...], edges: _Edges) -> NDAr
     return touches
 
 
-def _clipped(polygons: Polygons, size: tuple[int, int]) -> Polygons:
+def clipped(polygons: Polygons, size: tuple[int, int]) -> Polygons:
     """The map's last pixels may reach beyond the slide; polygons must not."""
     _, _, right, bottom = shapely.bounds(polygons).T
     beyond = (right > size[0]) | (bottom > size[1])
@@ -218,7 +180,12 @@ def flattened(geometries: Polygons) -> Polygons:
 
     Twice, because `make_valid` may answer a collection that holds a MultiPolygon; parts without area go.
     """
-    parts = shapely.get_parts(shapely.get_parts(geometries))
+    return flattened_of(geometries)[0]
+
+
+def flattened_of(geometries: Polygons) -> tuple[Polygons, NDArray[np.intp]]:
+    """`flattened`, and the number of the geometry that each polygon is of."""
+    outer, first = shapely.get_parts(geometries, return_index=True)
+    parts, second = shapely.get_parts(outer, return_index=True)
     keep = (shapely.get_type_id(parts) == shapely.GeometryType.POLYGON) & ~shapely.is_empty(parts)
-    result: Polygons = parts[keep]
-    return result
+    return parts[keep], first[second[keep]]

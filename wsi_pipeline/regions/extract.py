@@ -8,12 +8,23 @@ from shapely import Polygon
 
 from wsi_pipeline.config import Regions
 from wsi_pipeline.objects import META_CONFIDENCE, META_MODEL, META_RUN, Kind, PathObject, object_uuid
-from wsi_pipeline.regions.contours import ProbabilityMap, class_polygons, level_of
-from wsi_pipeline.regions.measurements import measure_all
-from wsi_pipeline.regions.shapes import ShapeRules, tidy
+from wsi_pipeline.regions.contours import ProbabilityMap
+from wsi_pipeline.regions.samples import Kept
+from wsi_pipeline.regions.shapes import ShapeRules
+from wsi_pipeline.regions.tracing import Tracer
 
 COARSE_UM = 8.0
 """Map pixels of this side, in µm, are contoured one by one."""
+
+
+def tracer_of(
+    source: ProbabilityMap, classes: int, settings: Regions, *, mpp: float, kept: Kept | None = None
+) -> Tracer:
+    """What draws the regions of a slide of `mpp` µm per level-0 px while its blocks come in; see `Tracer`."""
+    # The map of a classifier of patches is coarse as it is.
+    factor = settings.contour_downsample if source.downsample * mpp < COARSE_UM else 1
+    rules = ShapeRules.of(settings, mpp)
+    return Tracer(source, classes, threshold=settings.threshold, factor=factor, rules=rules, kept=kept)
 
 
 def extract_regions(
@@ -25,6 +36,7 @@ def extract_regions(
     run_id: str,
     slide_id: str,
     model_id: str,
+    tracer: Tracer | None = None,
 ) -> list[PathObject]:
     """Polygons of every class, ready to be handed out.
 
@@ -34,22 +46,18 @@ def extract_regions(
         Names in the order of the map's channels.
     mpp
         µm per level-0 pixel.
+    tracer
+        Of `tracer_of`, where it was fed while the maps were made; None: all is done now, with the same result.
 
     Returns
     -------
     Annotations in level-0 px, by class and then from top to bottom. Their uuids depend on run, slide, class
     and geometry alone. Areas in µm², probabilities and entropy from 0 to 1.
     """
-    # The map of a classifier of patches is coarse as it is.
-    factor = settings.contour_downsample if source.downsample * mpp < COARSE_UM else 1
-    level = level_of(settings.threshold)
-    rules = ShapeRules.of(settings, mpp)
+    tracer = tracer_of(source, len(classes), settings, mpp=mpp) if tracer is None else tracer
     found: list[PathObject] = []
     for channel, name in enumerate(classes):
-        raw = class_polygons(source, channel, settings.threshold, factor)
-        polygons = tidy(raw, rules)
-        measured = measure_all(source, channel, polygons, factor=factor, level=level)
-        for polygon, values in zip(polygons, measured, strict=True):
+        for polygon, values in zip(*tracer.polygons(channel), strict=True):
             found.append(
                 PathObject(
                     uuid=object_uuid(run_id, slide_id, name, polygon),

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import shapely
@@ -12,11 +11,14 @@ from numpy.typing import NDArray
 from shapely import Polygon
 
 from wsi_pipeline.raster import fill
-from wsi_pipeline.regions.contours import Polygons, ProbabilityMap, pooled
-from wsi_pipeline.tiling import BlockGrid, Bounds
+from wsi_pipeline.regions.contours import Polygons
+from wsi_pipeline.regions.samples import Samples
+from wsi_pipeline.tiling import Bounds
 
 # Rows of samples looked at together, so that memory does not grow with the height of a region.
 STRIPE = 2048
+MARGIN: Final = 4
+"""Samples around a region's rectangle that are looked at with it."""
 
 
 class RegionValues(NamedTuple):
@@ -36,71 +38,8 @@ class RegionValues(NamedTuple):
     mean_mutual_information: float | None = None
 
 
-class Sampled(NamedTuple):
-    """Values at a rectangle of contour samples, uint8 (height, width) each."""
-
-    probability: NDArray[np.uint8]
-    entropy: NDArray[np.uint8]
-    mutual_information: NDArray[np.uint8] | None = None
-
-
-class Samples:
-    """Probability of one class, entropy and disagreement at the contour samples, with the blocks of late kept.
-
-    Regions are many and small: without the blocks kept, every one of them would decode its chunks anew.
-    """
-
-    def __init__(self, source: ProbabilityMap, channel: int, factor: int, *, keep: int = 32) -> None:
-        self._source = source
-        self._channel = channel
-        self._factor = factor
-        self._keep = keep
-        self._blocks: OrderedDict[tuple[int, int], Sampled] = OrderedDict()
-        _, height, width = source.shape
-        self.grid = BlockGrid(-(-width // factor), -(-height // factor), source.block // factor)
-        self.scale = source.downsample * factor
-
-    def read(self, bounds: Bounds) -> Sampled:
-        """Values of a rectangle inside the sample grid."""
-        p = np.zeros((bounds.height, bounds.width), np.uint8)
-        h, apart = np.zeros_like(p), None
-        side = self.grid.block
-        for row in range(bounds.y // side, -(-bounds.bottom // side)):
-            for column in range(bounds.x // side, -(-bounds.right // side)):
-                block = self.grid.bounds(row, column)
-                part = block.within(bounds)
-                there = np.s_[part.y - block.y : part.bottom - block.y, part.x - block.x : part.right - block.x]
-                here = np.s_[part.y - bounds.y : part.bottom - bounds.y, part.x - bounds.x : part.right - bounds.x]
-                known = self._block(row, column)
-                p[here], h[here] = known.probability[there], known.entropy[there]
-                if known.mutual_information is not None:
-                    apart = np.zeros_like(p) if apart is None else apart
-                    apart[here] = known.mutual_information[there]
-        return Sampled(p, h, apart)
-
-    def _block(self, row: int, column: int) -> Sampled:
-        key = (row, column)
-        if key not in self._blocks:
-            _, height, width = self._source.shape
-            samples = self.grid.bounds(row, column)
-            bounds = Bounds(*(v * self._factor for v in samples)).within(Bounds(0, 0, width, height))
-            apart = self._source.mutual_information(bounds)
-            self._blocks[key] = Sampled(
-                pooled(self._source.read(self._channel, bounds), self._factor),
-                pooled(self._source.uncertainty(bounds), self._factor),
-                None if apart is None else pooled(apart, self._factor),
-            )
-            if len(self._blocks) > self._keep:
-                self._blocks.popitem(last=False)
-        self._blocks.move_to_end(key)
-        return self._blocks[key]
-
-
-def measure_all(
-    source: ProbabilityMap, channel: int, polygons: Polygons, *, factor: int, level: float
-) -> list[RegionValues]:
+def measure_all(samples: Samples, polygons: Polygons, *, level: float) -> list[RegionValues]:
     """`measure` for each polygon, in their order, visiting the map block by block."""
-    samples = Samples(source, channel, factor)
     if not len(polygons):
         return []
     corner = shapely.bounds(polygons)[:, :2] // (samples.scale * samples.grid.block)
@@ -146,11 +85,11 @@ def measure(samples: Samples, polygon: Polygon, *, level: float) -> RegionValues
 
 
 def _samples_around(polygon: Polygon, samples: Samples) -> Bounds:
-    """The sample grid's rectangle around the polygon, with a margin of four samples, inside of the map."""
+    """The sample grid's rectangle around the polygon, with `MARGIN` around it, inside of the map."""
     x, y, right, bottom = shapely.bounds(polygon) / samples.scale
     whole = Bounds(0, 0, samples.grid.width, samples.grid.height)
     box = Bounds(math.floor(x), math.floor(y), max(math.ceil(right), math.floor(x) + 1), math.ceil(bottom))
-    return box.grown(4).within(whole)
+    return box.grown(MARGIN).within(whole)
 
 
 def _nearest(polygon: Polygon, stripe: Bounds, scale: float) -> NDArray[np.bool_]:

@@ -9,7 +9,7 @@ import shapely
 from numpy.typing import NDArray
 
 from wsi_pipeline.config import Regions
-from wsi_pipeline.regions.contours import Polygons, flattened, ordered
+from wsi_pipeline.regions.contours import Polygons, flattened_of, ordered
 
 # QuPath 0.6 and later parse GeoJSON on this grid and refuse a file with one polygon that is invalid there.
 GRID_PX = 0.01
@@ -41,12 +41,22 @@ def tidy(polygons: Polygons, rules: ShapeRules) -> Polygons:
     Array of Polygons in level-0 px: valid after rounding to 0.01 px, each at least `min_area_px`, holes at
     least `min_hole_px`, sorted.
     """
+    whole, pinholes = without_pinholes(slimmed(polygons, rules), rules.min_hole_px)
+    return ordered(on_grid(whole[~covered(whole, pinholes)], rules)[0])
+
+
+def slimmed(polygons: Polygons, rules: ShapeRules) -> Polygons:
+    """Mend, drop specks, simplify and mend; each polygon for itself."""
     sound = _mended(polygons)
     large = sound[shapely.area(sound) >= rules.min_area_px]
-    large = _mended(simplified(large, rules.tolerance_px))
-    large = fill_small_holes(large, rules.min_hole_px)
-    large = _mended(shapely.set_precision(large, GRID_PX))
-    return ordered(large[shapely.area(large) >= rules.min_area_px])
+    return _mended(simplified(large, rules.tolerance_px))
+
+
+def on_grid(polygons: Polygons, rules: ShapeRules) -> tuple[Polygons, NDArray[np.intp]]:
+    """Round to the grid and mend, each polygon for itself: what is large enough then, and the number of its polygon."""
+    sound, owner = _mended_of(shapely.set_precision(polygons, GRID_PX))
+    large = shapely.area(sound) >= rules.min_area_px
+    return sound[large], owner[large]
 
 
 def simplified(polygons: Polygons, tolerance: float) -> Polygons:
@@ -80,25 +90,42 @@ def _polygons(rings: Polygons, owner: NDArray[np.int64], count: int) -> Polygons
 
 
 def _mended(polygons: Polygons) -> Polygons:
+    return _mended_of(polygons)[0]
+
+
+def _mended_of(polygons: Polygons) -> tuple[Polygons, NDArray[np.intp]]:
+    """Valid polygons, and of which of the given ones each is (a part)."""
     valid = shapely.is_valid(polygons)
-    if valid.all():
-        return flattened(polygons)
-    mended = polygons.copy()
-    mended[~valid] = shapely.make_valid(polygons[~valid])
-    return flattened(mended)
+    if not valid.all():
+        polygons = polygons.copy()
+        polygons[~valid] = shapely.make_valid(polygons[~valid])
+    return flattened_of(polygons)
 
 
-def fill_small_holes(polygons: Polygons, min_area: float) -> Polygons:
-    """Remove the holes below `min_area` (px²) from each polygon; what lay inside of such a hole goes with it."""
+def without_pinholes(polygons: Polygons, min_area: float) -> tuple[Polygons, Polygons]:
+    """Each polygon without its holes below `min_area` (px²), and these holes as polygons; in the same order."""
+    nothing: Polygons = np.empty(0, dtype=object)
     if not len(polygons):
-        return polygons
+        return polygons, nothing
     rings, owner = shapely.get_rings(polygons, return_index=True)
     outline = np.r_[True, owner[1:] != owner[:-1]]
     discs: Polygons = np.asarray(shapely.polygons(rings))
     small = ~outline & (shapely.area(discs) < min_area)
     if not small.any():
-        return polygons
-    result = _polygons(rings[~small], owner[~small], len(polygons))
-    inside, _ = shapely.STRtree(discs[small]).query(result, predicate="covered_by")
-    outside: Polygons = np.delete(result, np.unique(inside))
-    return outside
+        return polygons, nothing
+    return _polygons(rings[~small], owner[~small], len(polygons)), discs[small]
+
+
+def covered(polygons: Polygons, discs: Polygons) -> NDArray[np.bool_]:
+    """Which polygons lie inside of one of the discs."""
+    result: NDArray[np.bool_] = np.zeros(len(polygons), bool)
+    if len(discs) and len(polygons):
+        inside, _ = shapely.STRtree(discs).query(polygons, predicate="covered_by")
+        result[inside] = True
+    return result
+
+
+def fill_small_holes(polygons: Polygons, min_area: float) -> Polygons:
+    """Remove the holes below `min_area` (px²) from each polygon; what lay inside of such a hole goes with it."""
+    whole, pinholes = without_pinholes(polygons, min_area)
+    return whole[~covered(whole, pinholes)]

@@ -6,7 +6,8 @@ The columns are described in docs/tables.md.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import pyarrow.parquet as pq
 
 from wsi_pipeline.files import atomic
 from wsi_pipeline.report.facts import CHANGES, ClassFigures, Run, Slide
-from wsi_pipeline.report.figure_tables import figure_tables
+from wsi_pipeline.report.figure_tables import FIGURE_TABLES, figure_tables
 from wsi_pipeline.report.reading import Reader
 from wsi_pipeline.rundir import RunDir
 
@@ -25,6 +26,11 @@ logger = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
 FOLDER = "tables"
+# Those that `collect` writes.
+REVIEW_TABLES = ("corrections", "time", "region_time", "changed_tiles", "judged_tiles")
+PARQUET = {f"{name}.parquet" for name in ("slides", "classes", *FIGURE_TABLES)}
+# The first column of each table, where it is not the slide.
+_FIRST = {"splits": "split", "conflicts": "conflict"}
 _FIGURES = ("area_before_um2", "area_after_um2", "kept_um2", "removed_um2", "added_um2")
 
 _Columns = list[tuple[str, pa.DataType]]
@@ -74,9 +80,8 @@ def write_tables(run: RunDir, facts: Run) -> dict[str, Path]:
     """
     folder = run.report.parent / FOLDER
     made = {"slides.parquet": slides_table(facts), "classes.parquet": classes_table(facts), **figure_tables(facts)}
-    for path in folder.glob("*.parquet"):
-        if path.name not in made:
-            path.unlink()
+    for name in PARQUET - set(made):
+        (folder / name).unlink(missing_ok=True)
     for name, table in made.items():
         with atomic(folder / name) as file:
             pq.write_table(table, file, compression="zstd")
@@ -158,24 +163,59 @@ def _class(facts: Run, slide: Slide, figures: ClassFigures) -> dict[str, Any]:
 def write_csv(run: RunDir, facts: Run) -> list[Path]:
     """Write every table of the run as `report/tables/<name>.csv` (UTF-8, a point in decimals, nothing for a gap).
 
-    Tables whose Parquet file is not there are left out; the tiles of all slides become one table.
+    Tables whose Parquet file is not there are left out, and their CSV of an earlier report is removed; the tiles of all
+    slides become one table.
     """
-    reader = Reader(run.root)
-    tables: dict[str, pa.Table | None] = {
-        "slides": slides_table(facts),
-        "classes": classes_table(facts),
-        **{name.removesuffix(".parquet"): table for name, table in figure_tables(facts).items()},
-        **{path.stem: reader.table(path) for path in sorted(run.review.glob("*.parquet"))},
-        "tiles": _joined(reader.table(run.slide(slide.slide_id).tiles) for slide in facts.slides),
-    }
+    folder = run.report.parent / FOLDER
     written = []
-    for name, table in tables.items():
-        if table is not None:
-            path = run.report.parent / FOLDER / f"{name}.csv"
+    for name, table in _csv_tables(run, facts).items():
+        path = folder / f"{name}.csv"
+        found = table()
+        if found is not None:
             with atomic(path) as file:
-                pa_csv.write_csv(_flat(table), file)
+                pa_csv.write_csv(_flat(found), file)
             written.append(path)
+        elif is_csv_of(path, name):
+            path.unlink()
     return written
+
+
+def renew_csv(run: RunDir, facts: Run) -> None:
+    """Write those CSV tables anew that an earlier report left, so that none contradicts the page beside it.
+
+    A table that has no rows any more is removed. What is not of this program stays as it is.
+    """
+    folder = run.report.parent / FOLDER
+    for name, table in _csv_tables(run, facts).items():
+        path = folder / f"{name}.csv"
+        if not is_csv_of(path, name):
+            continue
+        found = table()
+        if found is None:
+            path.unlink()
+            continue
+        with atomic(path) as file:
+            pa_csv.write_csv(_flat(found), file)
+
+
+def _csv_tables(run: RunDir, facts: Run) -> dict[str, Callable[[], pa.Table | None]]:
+    """Every table by its name, made when it is asked for; None for one without rows or without its file."""
+    reader, figures = Reader(run.root), figure_tables(facts)
+    return {
+        "slides": lambda: slides_table(facts),
+        "classes": lambda: classes_table(facts),
+        **{name: partial(figures.get, f"{name}.parquet") for name in FIGURE_TABLES},
+        **{name: partial(reader.table, run.review / f"{name}.parquet") for name in REVIEW_TABLES},
+        "tiles": lambda: _joined(reader.table(run.slide(slide.slide_id).tiles) for slide in facts.slides),
+    }
+
+
+def is_csv_of(path: Path, name: str) -> bool:
+    """Whether a CSV is the table that this program writes under that name: by its first column."""
+    if not path.is_file():
+        return False
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return file.readline().strip().split(",")[0].strip('"') == _FIRST.get(name, "slide_id")
 
 
 def _joined(tables: Iterable[pa.Table | None]) -> pa.Table | None:

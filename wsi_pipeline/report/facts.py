@@ -97,9 +97,12 @@ class Review:
     rater: str | None
     batch: str | None
     arm: str | None
+    tiles: tuple[int, int] | None = None
+    """Review tiles that were judged, and that the image shows; None where nobody counted them, or it shows none."""
 
     @classmethod
     def of(cls, raw: Mapping[str, Any], known_classes: Collection[str]) -> Review:
+        judged, shown = (_count(mapping(raw.get("tiles")).get(key)) or 0 for key in ("judged", "shown"))
         return cls(
             reviewed=raw.get("reviewed") is True,
             state=text(raw.get("state")),
@@ -111,6 +114,7 @@ class Review:
             rater=text(raw.get("rater")),
             batch=text(raw.get("batch")),
             arm=text(raw.get("arm")),
+            tiles=(judged, shown) if shown else None,
         )
 
     def total(self, field: str) -> float | None:

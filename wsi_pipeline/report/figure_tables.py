@@ -12,6 +12,7 @@ from wsi_pipeline.report.numbers import known
 from wsi_pipeline.report.reading import mapping, text
 
 SCHEMA_VERSION = 1
+FIGURE_TABLES = ("splits", "conflicts", "modelled_time")
 
 
 def _schema(columns: Sequence[tuple[str, pa.DataType]]) -> pa.Schema:
@@ -43,7 +44,7 @@ MODELLED = _schema(
     [
         *_all(pa.string(), "slide_id", "batch", "rater", "arm"),
         *_all(pa.float64(), "seconds", "low", "high", "level"),
-        *_all(pa.string(), "time_source", "rule"),
+        *_all(pa.string(), "time_source", "rule", "fitted_on"),
     ]
 )
 
@@ -104,6 +105,7 @@ def _modelled(facts: Run) -> Iterator[dict[str, Any]]:
             "level": known(raw.get("level")),
             "time_source": text(raw.get("time_source")),
             "rule": text(raw.get("rule")),
+            "fitted_on": text(raw.get("fitted_on")),
         }
 
 

@@ -68,6 +68,7 @@ class Modelled:
     not_estimated: int
     rule: str
     n: str
+    source: str
 
 
 def modelled(run: Run) -> Modelled | None:
@@ -78,13 +79,15 @@ def modelled(run: Run) -> Modelled | None:
     if not found:
         return None
     level = fmt.share(known(raw.get("level")) or 0.95)
+    seen = "simulated" if text(raw.get("fitted_on")) == "simulated" else "measured"
     rows = tuple((text(item.get("slide_id")) or "", *_estimate(item)) for item in found)
     return Modelled(
         rows,
         len(found),
         round(known(raw.get("not_estimated")) or 0),
         text(raw.get("rule")) or "",
-        f"fitted on {fmt.counted(round(known(raw.get('n')) or 0), 'measured image')}, {level} prediction interval",
+        f"fitted on {fmt.counted(round(known(raw.get('n')) or 0), f'{seen} image')}, {level} prediction interval",
+        "model" if seen == "measured" else "model of simulated times",
     )
 
 

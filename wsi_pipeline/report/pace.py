@@ -133,6 +133,8 @@ class Backlog:
     oldest: tuple[str, int] | None
     as_of: str
     what: str = "slide"
+    tiles: tuple[int, int] | None = None
+    """Review tiles judged, and shown, of what is in progress: how far in people are."""
 
     @property
     def total(self) -> int:
@@ -161,7 +163,16 @@ def backlog(run: Run) -> Backlog | None:
         rows.append((status.value, tuple(counts[name] for name in shown)))
     oldest = max(((slide_id, age) for slide_id, _, age in aged if age is not None), key=_by_age, default=None)
     what = "reading" if run.is_study else "slide"
-    return Backlog(tuple(shown), tuple(rows), oldest, fmt.days(run.dates[-1:]) if today else "", what)
+    as_of = fmt.days(run.dates[-1:]) if today else ""
+    return Backlog(tuple(shown), tuple(rows), oldest, as_of, what, _tiles_in_progress(run))
+
+
+def _tiles_in_progress(run: Run) -> tuple[int, int] | None:
+    reviews = [r.review for r in run.readings if r.status is Status.IN_PROGRESS]
+    if not run.is_study:
+        reviews = [s.review for s in run.slides if s.status is Status.IN_PROGRESS and s.review is not None]
+    known = [review.tiles for review in reviews if review.tiles is not None]
+    return (sum(judged for judged, _ in known), sum(shown for _, shown in known)) if known else None
 
 
 def _waiting(run: Run) -> list[tuple[str, Status, date | None]]:

@@ -27,7 +27,7 @@ from wsi_pipeline.report.confidence import blind_flag_table, confidence_charts, 
 from wsi_pipeline.report.corrections import charts, lowest
 from wsi_pipeline.report.economy import DEFINITION as ECONOMY
 from wsi_pipeline.report.economy import economy
-from wsi_pipeline.report.export import write_tables
+from wsi_pipeline.report.export import renew_csv, write_tables
 from wsi_pipeline.report.facts import Run
 from wsi_pipeline.report.gallery import Shapes, css, flagged_tiles, plates
 from wsi_pipeline.report.learned import comparisons
@@ -74,6 +74,7 @@ def write_report(run: RunDir, privacy: Privacy | None = None) -> Path:
     shapes = Shapes(run, reader)
     facts = load_run(run, privacy)
     tables = write_tables(run, facts)
+    renew_csv(run, facts)
     links = {name: path.relative_to(run.report.parent).as_posix() for name, path in tables.items()}
     facts = replace(facts, files={**facts.files, **links})
     view = _View(facts, run, shapes, reader)
@@ -109,8 +110,12 @@ def _write_further(run: RunDir, view: _View, thrift: Thrift) -> None:
         write_text(path, page)
         kept.add(path.name)
     for path in run.report.parent.glob("page-*.html"):
-        if path.name not in kept:
+        if path.name not in kept and _PAGE.fullmatch(path.name):
             path.unlink()
+
+
+# A page that somebody keeps beside them under another name is theirs.
+_PAGE = re.compile(r"page-[0-9]+\.html")
 
 
 def page_name(number: int) -> str:

@@ -17,6 +17,7 @@ from wsi_pipeline.learning import AnnotatedSlide, Decision, decide, evaluate, ti
 from wsi_pipeline.models import ClassSpec, ModelCard, load_card, load_segmenter
 from wsi_pipeline.qupath import read_geojson
 from wsi_pipeline.rundir import RunDir
+from wsi_pipeline.spent import TRAIN, Meter
 from wsi_pipeline.stages.lock import exclusive
 from wsi_pipeline.stages.predict import model_path_of
 from wsi_pipeline.states import Source
@@ -103,6 +104,7 @@ def train_on_corrections(config: Config, progress: Callable[[int, int, float], N
             raise ConfigError(f"learning.name: {out} is the model that is configured; give the new one another name")
         classes = old.classes if init else (BACKGROUND, *old.foreground)
         mpp = old.mpp if init else settings.mpp
+        meter = Meter(run.compute_log, TRAIN)
         samples, held_out = (
             tiles_of(
                 slides,
@@ -117,7 +119,7 @@ def train_on_corrections(config: Config, progress: Callable[[int, int, float], N
         logger.info("training on %d tiles of %d slides", len(samples), len(split.train))
         if not held_out:
             logger.warning("no reviewed patient is held out: the temperature is not fitted, and the card says so")
-        return train(
+        card = train(
             samples,
             out=out,
             steps=settings.steps,
@@ -129,6 +131,9 @@ def train_on_corrections(config: Config, progress: Callable[[int, int, float], N
             held_out=held_out,
             progress=progress,
         )
+        # The bundled trainer works on the processor alone.
+        meter.lap(device="cpu")
+        return card
 
 
 def compare_models(config: Config, new_path: str, slides: Sequence[AnnotatedSlide]) -> Decision:

@@ -22,6 +22,7 @@ from wsi_pipeline.models import ModelCard, RuntimeChoice, is_named, load_card
 from wsi_pipeline.models.gauge import Gauge, open_gauge
 from wsi_pipeline.progress import LogProgress, Progress
 from wsi_pipeline.rundir import RunDir
+from wsi_pipeline.spent import PREDICT, Meter
 from wsi_pipeline.stages.lease import leased
 from wsi_pipeline.stages.lock import exclusive
 from wsi_pipeline.stages.queue import write_queue
@@ -34,6 +35,7 @@ from wsi_pipeline.stages.slide import (
     prepare_slide,
 )
 from wsi_pipeline.stages.state import RunRecord, SlideRecord, public_config, read_run, recorded_uri, run_id_of, versions
+from wsi_pipeline.stages.tracing import Tracing
 
 logger = logging.getLogger(__name__)
 
@@ -144,16 +146,23 @@ def _predict(
     if not todo:
         return
     settings = _as_before(EngineSettings.of(config), ledger.record.runtime)
+    meter = Meter(run.compute_log, PREDICT)
     with Engine(model_path, settings) as engine, ThreadPoolExecutor(1, thread_name_prefix="regions") as pool:
         ledger.set_runtime(engine.runtime)
         gauge = open_gauge(engine.card, model_path, runtime=engine.runtime.runtime, device=engine.runtime.device)
+        device, units = engine.runtime.device, engine.units
         progress.begin("predict", len(todo))
         work = _Work(config, run, engine.card, gauge, ledger, progress, pool)
         try:
-            for result in engine.predict(work.jobs(todo), progress.advance):
+            for result in engine.predict(work.jobs(todo), progress.advance, work.tracing):
                 work.take(result)
+                units = engine.units
+                meter.lap(device=device, units=units, here=engine.in_process, slide_id=result.slide_id)
             work.settle(0)
         finally:
+            work.tracing.stop()
+            # Not asked for anew: the cluster may be what went wrong.
+            meter.lap(device=device, units=units, here=engine.in_process)
             ledger.save()
             progress.end()
 
@@ -186,6 +195,7 @@ class _Work:
         self._progress = progress
         self._pool = pool
         self._prepared: dict[str, PreparedSlide] = {}
+        self.tracing = Tracing(config, card, pool)
         self._finishing: deque[tuple[str, Future[dict[str, Any]]]] = deque()
 
     def jobs(self, refs: Iterable[SlideRef]) -> Iterator[SlideJob]:
@@ -210,20 +220,23 @@ class _Work:
                 reader=prepared.reader,
             )
             self._prepared[ref.slide_id] = prepared
+            self.tracing.begin(ref.slide_id, prepared.mpp)
             yield prepared.job(place)
 
     def take(self, result: SlideResult) -> None:
-        """A slide whose map is there (or is not): its regions are drawn while the engine goes on."""
+        """A slide whose map is there (or is not): its regions are finished while the engine goes on."""
         prepared = self._prepared.pop(result.slide_id)
         for block, cause in sorted(result.causes.items())[:5]:
             logger.error("%s: block row %d, column %d: %s", result.slide_id, *block, cause)
         if result.error is not None or result.store is None:
+            self.tracing.drop(result.slide_id)
             error = result.error or StoreError(f"{result.slide_id}: the prediction store cannot be opened")
             self._failed(result.slide_id, error)
             return
+        tracer = self.tracing.take(result.slide_id, result.store)
         run_id, folder = self._ledger.record.run_id, self._run.slide(result.slide_id)
         job = self._pool.submit(
-            finish_slide, prepared, result.store, self._config, self._card, run_id, folder, self._gauge
+            finish_slide, prepared, result.store, tracer, self._config, self._card, run_id, folder, self._gauge
         )
         self._finishing.append((result.slide_id, job))
         self.settle(MOST_FINISHING)

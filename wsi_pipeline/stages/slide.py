@@ -33,6 +33,7 @@ from wsi_pipeline.raster import fill
 from wsi_pipeline.regions import ReviewTile, extract_regions, review_tiles, write_tiles
 from wsi_pipeline.regions.strange import with_strangeness
 from wsi_pipeline.regions.tiles import RECIPE as TILES_RECIPE
+from wsi_pipeline.regions.tracing import Tracer
 from wsi_pipeline.rundir import SlideDir
 from wsi_pipeline.slides import TissueMask, find_tissue, open_slide, working_downsample
 from wsi_pipeline.slides.overview import write_overview
@@ -142,6 +143,7 @@ def is_done(folder: SlideDir, ref: SlideRef, config: Config, run_id: str) -> boo
 def finish_slide(
     prepared: PreparedSlide,
     store: PredictionStore,
+    tracer: Tracer,
     config: Config,
     card: ModelCard,
     run_id: str,
@@ -150,10 +152,8 @@ def finish_slide(
 ) -> dict[str, Any]:
     """Polygons, review tiles, overview and summary of a slide whose map is there; returns the summary.
 
-    Parameters
-    ----------
-    gauge
-        Of the model, where its card has statistics of features.
+    `tracer` is of `regions.tracer_of`: what it has not traced yet is traced now. `gauge` is of the model, where its
+    card has statistics of features.
 
     Raises
     ------
@@ -161,7 +161,7 @@ def finish_slide(
         The slide, its map or its folder cannot be used, or its polygons defeat the geometry library.
     """
     try:
-        return _finish(prepared, store, config, card, run_id, folder, gauge)
+        return _finish(prepared, store, tracer, config, card, run_id, folder, gauge)
     except (shapely.errors.ShapelyError, ArithmeticError, MemoryError, ValueError, OSError) as error:
         if isinstance(error, WsiError):
             raise
@@ -171,6 +171,7 @@ def finish_slide(
 def _finish(
     prepared: PreparedSlide,
     store: PredictionStore,
+    tracer: Tracer,
     config: Config,
     card: ModelCard,
     run_id: str,
@@ -180,7 +181,14 @@ def _finish(
     slide_id = prepared.ref.slide_id
     names = [spec.name for spec in card.foreground]
     regions = extract_regions(
-        store, names, config.regions, mpp=prepared.mpp, run_id=run_id, slide_id=slide_id, model_id=card.model_id
+        store,
+        names,
+        config.regions,
+        mpp=prepared.mpp,
+        run_id=run_id,
+        slide_id=slide_id,
+        model_id=card.model_id,
+        tracer=tracer,
     )
     strangeness = None
     if card.appearance is not None or gauge is not None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from wsi_pipeline.errors import QuPathFormatError
 from wsi_pipeline.objects import RGB, PathObject
 from wsi_pipeline.qupath.native.java_model import JavaObject
 from wsi_pipeline.qupath.native.kept import Kept
+from wsi_pipeline.qupath.native.properties import texts_of, with_texts
 
 # Of the file and of the JSON text in it.
 VERSION = 3
@@ -78,10 +79,12 @@ class QpData:
     @property
     def properties(self) -> dict[str, str]:
         """Properties of the image that are texts."""
-        node = self.kept.properties
-        content = node.parts[0].content[1:] if isinstance(node, JavaObject) and node.parts else []
-        pairs = zip(content[0::2], content[1::2], strict=False)
-        return {str(key): str(value) for key, value in pairs if isinstance(key, str) and isinstance(value, str)}
+        return texts_of(self.kept.properties)
+
+    def with_properties(self, texts: Mapping[str, str]) -> QpData:
+        """The same data with these properties set, and all others as they are; itself where nothing changes."""
+        node = with_texts(self.kept.properties, texts)
+        return self if node is self.kept.properties else replace(self, kept=replace(self.kept, properties=node))
 
 
 def json_object(text: str, what: str) -> dict[str, Any]:

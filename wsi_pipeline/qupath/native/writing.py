@@ -20,6 +20,7 @@ from wsi_pipeline.qupath.native.java_model import JavaEnum, JavaObject, JavaStri
 from wsi_pipeline.qupath.native.java_writer import JavaWriter, reference
 from wsi_pipeline.qupath.native.kept import KeptRoi, Objects
 from wsi_pipeline.qupath.native.leaf_writer import LeafWriter
+from wsi_pipeline.qupath.native.properties import no_properties
 from wsi_pipeline.qupath.native.roi_encoding import encode
 from wsi_pipeline.qupath.native.stored_roi import StoredRoi
 from wsi_pipeline.qupath.native.tree import Tree
@@ -81,7 +82,7 @@ def _write(data: QpData) -> bytes:
         java.write(_stains(data.image_type))
     java.write(kept.workflow or _no_workflow())
     _write_hierarchy(java, data, header)
-    for node in (kept.properties or _no_properties(), *kept.others):
+    for node in (kept.properties or no_properties(), *kept.others):
         java.write(node)
     java.write(JavaString(END))
     return java.getvalue()
@@ -225,7 +226,3 @@ def _stains(image_type: str) -> Node:
 
 def _no_workflow() -> JavaObject:
     return JavaObject(descriptors.WORKFLOW, content=[struct.pack(">ii", 1, 0)])
-
-
-def _no_properties() -> JavaObject:
-    return JavaObject(descriptors.HASH_MAP, [Part([0.75, 12], [struct.pack(">ii", 16, 0)])])
