@@ -177,6 +177,21 @@ def test_the_ledger_of_the_demo_counts_machines_and_room(demo: DemoOutcome) -> N
 
 
 @pytest.mark.slow
+def test_both_models_know_what_they_have_seen_and_tiles_say_how_far_they_lie_from_it(demo: DemoOutcome) -> None:
+    run = demo.run
+    for folder in (run.root / "demo" / "models" / "first", run.root / "learning" / "models" / "second"):
+        card = load_card(str(folder))
+        assert card.appearance is not None
+        assert card.structure is not None
+        assert card.structure.windows >= 30
+        assert (folder / card.structure.file).is_file()
+    found = read_json(run.metrics)["confidence"]["out_of_distribution"]
+    # Which are known depends on the tissue in the middle alone, and so is the same for both.
+    assert found["structure"]["tiles"] == found["appearance"]["tiles"] > 0
+    assert "Is something wrong where a place is unlike the training slides?" in run.report.read_text()
+
+
+@pytest.mark.slow
 def test_the_lines_for_people_say_how_the_models_compare(demo: DemoOutcome) -> None:
     text = "\n".join(demo.lines)
     assert f"{demo.decision.old_dice:.3f} before the corrections, {demo.decision.new_dice:.3f} after" in text

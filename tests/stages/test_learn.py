@@ -66,6 +66,8 @@ def test_held_out_patients_give_the_temperature_and_strange_tiles_are_found(tmp_
     assert "held-out patients" in card.notes
     assert set(card.trained_on.slides) == {slide.ref.slide_id for slide in split.train}
     assert card.appearance is not None
+    assert card.structure is not None
+    assert card.structure.slides == 2
     (trained,) = (s for s in read_spent(run_of(tmp_path / "wsi.yaml").compute_log) if s.stage == TRAIN)
     assert trained.wall_s > 0
     folder = learned_model(run_of(tmp_path / "wsi.yaml"), config.learning.name)
@@ -86,12 +88,19 @@ def test_held_out_patients_give_the_temperature_and_strange_tiles_are_found(tmp_
     calibration = calibration_of(again)
     assert calibration is not None
     assert calibration["cross_fitted"] is True
+    assert (calibration["slides"], calibration["groups"], calibration["source"]) == (2, 2, "measured")
     assert [c["name"] for c in calibration["classes"]] == ["Background", "Haematoxylin-dense"]
     assert predict_cohort(again).done == 2
     values = {}
     for ref in load_cohort(again).slides:
-        column = pq.read_table(run_of(other / "wsi.yaml").slide(ref.slide_id).tiles)["out_of_distribution"]
+        table = pq.read_table(run_of(other / "wsi.yaml").slide(ref.slide_id).tiles)
+        column = table["out_of_distribution"]
         values[ref.name] = [v for v in column.to_pylist() if v is not None]
+        # The new model has statistics of its own features, and each tile that has a look has a distance of those, too.
+        structure = table["structure_distance"].to_pylist()
+        assert [v is None for v in structure] == [v is None for v in column.to_pylist()]
+        flags = [None if v is None else v > 1 for v in structure]
+        assert table["strange_structure"].to_pylist() == flags
     assert min(values["brown.tif"]) > 1
     assert np.median(values["slide0.tif"]) <= 1
     queue = run_of(other / "wsi.yaml").queue.read_text()
