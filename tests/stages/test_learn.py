@@ -13,7 +13,7 @@ from tests.learning.made import annotation, write_slide
 from tests.stages.made import run_of, write_config
 from wsi_pipeline.cohort import load_cohort
 from wsi_pipeline.config import Config, load_config
-from wsi_pipeline.files import write_json
+from wsi_pipeline.files import read_json, write_json
 from wsi_pipeline.models import load_card
 from wsi_pipeline.qupath import write_geojson
 from wsi_pipeline.spent import TRAIN, read_spent
@@ -39,6 +39,20 @@ def reviewed_run(folder: Path, slides: int, held_out: list[str]) -> Config:
         facts[ref.slide_id] = {"reviewed": True}
     write_json(run.metrics, {"source": "measured", "slides": facts})
     return config
+
+
+def test_a_slide_with_a_planted_error_is_no_lesson_even_when_it_was_found(tmp_path: Path) -> None:
+    config = reviewed_run(tmp_path, 3, [])
+    ids = sorted(ref.slide_id for ref in load_cohort(config).slides)
+    config = reviewed_run(tmp_path, 3, ids[2:])
+    run = run_of(tmp_path / "wsi.yaml")
+    metrics = read_json(run.metrics)
+    metrics["slides"][ids[0]]["planted"] = {"kind": "fake", "caught": True}
+    metrics["slides"][ids[1]]["planted"] = None
+    write_json(run.metrics, metrics)
+    split = corrected_slides(config)
+    assert [slide.ref.slide_id for slide in split.train] == [ids[1]]
+    assert [slide.ref.slide_id for slide in split.held_out] == [ids[2]]
 
 
 @pytest.mark.slow
