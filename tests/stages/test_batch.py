@@ -21,9 +21,9 @@ from wsi_pipeline.models.unet import save_model
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    """A slide with a U-Net, asked to run with torch."""
+    """A slide with a U-Net of fixed windows, asked to run with torch."""
     slide = small_slide(tmp_path / "slide.tif", width=900, height=700, tissue_share=1.0)
-    save_model(tmp_path / "model", contrasty_unet(), tumor_card(window=128))
+    save_model(tmp_path / "model", contrasty_unet(), tumor_card(window=128, fixed_window=True))
     model = {"path": str(tmp_path / "model"), "device": "cpu", "runtime": "torch", "precision": "fp32"}
     return write_config(tmp_path, [slide], model=model, inference={"mpp": 1, "block": 256, "window": 512})
 

@@ -26,6 +26,7 @@ from wsi_pipeline.models import Segmenter
 from wsi_pipeline.models.ensemble import Passes, check_passes
 from wsi_pipeline.models.macenko import Stains
 from wsi_pipeline.models.net_segmenter import stained
+from wsi_pipeline.models.runtime import LARGEST_WINDOW
 from wsi_pipeline.slides import Slide
 from wsi_pipeline.tiling import Bounds
 
@@ -253,9 +254,10 @@ def computer(segmenter: Segmenter, run: BlockRun) -> Computer:
             "`inference.uncertainty` out"
         )
     # On a CPU, windows together have no more pixels than the largest one alone: so memory is that of one window.
-    cpu = run.model.device == "cpu"
-    batch, most = (run.window**2, run.model.batch) if cpu else (GPU_BATCH_PIXELS, None)
-    if segmenter.card.blend is not None:
+    cpu, card = run.model.device == "cpu", segmenter.card
+    largest = LARGEST_WINDOW if card.fixed_window or card.blend is not None else run.window
+    batch, most = (largest**2, run.model.batch) if cpu else (GPU_BATCH_PIXELS, None)
+    if card.blend is not None:
         return BlendComputer(segmenter, batch=batch, most=most, passes=run.passes)
     plain = HaloComputer(segmenter, window=run.window, batch=batch, most=most)
     return (

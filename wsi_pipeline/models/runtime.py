@@ -40,7 +40,7 @@ WORK_MPX: Final = 1000
 COMPILING_GAINS: Final = 1.5
 """torch.compile was never seen to gain more over torch: where another way is so much faster, it is not tried."""
 BATCHES: Final = (1, 2, 4)
-BATCH_GAINS: Final = 1.05
+BATCH_GAINS: Final = 1.1
 """Several windows at once must be faster than one at a time by so much."""
 LARGEST_WINDOW: Final = 1024
 """Several windows together have at most the pixels of one of this side, so that they take no more memory."""
