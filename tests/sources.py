@@ -67,3 +67,27 @@ def _in_json(value: Any, place: str) -> Iterator[tuple[str, str]]:
     elif isinstance(value, list):
         for number, inner in enumerate(value):
             yield from _in_json(inner, f"{place}[{number}]")
+
+
+def unsourced(page: Path) -> list[str]:
+    """Sections of a report, all but the methods, without a line on where figures come from, and lines that lack a part.
+
+    A line has to tell of how many (n), what the figures are, their source, and a file that holds them. One with neither
+    source nor file is of words alone.
+    """
+    found = []
+    text = page.read_text("utf-8")
+    for section in re.finditer(r'<section id="([\w-]+)".*?</section>', text, re.DOTALL):
+        lines = re.findall(r'<p class="source">(.*?)</p>', section[0], re.DOTALL)
+        if not lines and section[1] != "methods":
+            found.append(f"{section[1]}: no line")
+        for line in lines:
+            told = " ".join(re.sub(r"<[^>]+>", "", line).split())
+            parts = {"n": "<b>" in line, "source": "Source: " in told, "data": "<a href=" in line}
+            # Words of a definition remain when all else is taken away.
+            rest = re.sub(r"<b>.*?</b>|Source: [^.]*\.|Data: .*", "", line, flags=re.DOTALL)
+            parts["definition"] = len(re.findall(r"\w+", rest)) >= 3
+            missing = [name for name, there in parts.items() if not there]
+            if missing and (parts["source"] or parts["data"]):
+                found.append(f"{section[1]}: {', '.join(missing)} missing in: {told[:70]}")
+    return found

@@ -13,15 +13,17 @@ import pytest
 from jsonschema import Draft202012Validator
 from typer.testing import CliRunner
 
-from tests.sources import passing_for_measured
+from tests.report.reading_html import read_page
+from tests.sources import passing_for_measured, unsourced
 from wsi_pipeline.cli.app import app
 from wsi_pipeline.collect import Change
-from wsi_pipeline.config import load_config
+from wsi_pipeline.config import Privacy, load_config
 from wsi_pipeline.demo import MADE, RECIPE, UNFINISHED, DemoOutcome, DemoSteps, make_room, run_demo
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.files import read_json, write_json
 from wsi_pipeline.models import load_card
 from wsi_pipeline.qupath import open_project
+from wsi_pipeline.report import write_report
 from wsi_pipeline.report.export import metrics_schema, write_csv
 from wsi_pipeline.report.loading import load_run
 from wsi_pipeline.rundir import RunDir
@@ -136,7 +138,21 @@ def test_nothing_that_the_demo_wrote_passes_for_measured_but_what_was(demo: Demo
         "review/metrics.json.cost.ledger[3].basis: measured (compute)",
     ]
     (page,) = (line for line in found if line.startswith("report/index.html"))
-    assert re.search(r"Computing \S+\sEUR measured predicting took", page)
+    assert re.search(r"Computing (under )?\S+ EUR measured predicting took", page)
+
+
+@pytest.mark.slow
+def test_every_figure_has_its_number_definition_source_and_data(demo: DemoOutcome, tmp_path: Path) -> None:
+    copy = tmp_path / "demo"
+    shutil.copytree(demo.run.root, copy)
+    found = unsourced(write_report(RunDir(copy), Privacy(raters_in_report=True)))
+    # Where nothing was measured, there is nothing to count and no source: the words beside it say so.
+    text = " ".join(read_page(copy / "report" / "index.html").text.split())
+    assert "Break-even and forecast Not measured." in text
+    assert "Saving Not measured." in text
+    assert [
+        line for line in found if not re.match(r"saving: n, source missing in: (A ratio|Saved per slide)", line)
+    ] == []
 
 
 @pytest.mark.slow
@@ -158,6 +174,21 @@ def test_the_ledger_of_the_demo_counts_machines_and_room(demo: DemoOutcome) -> N
     assert 0 < lines["storage"]["amount"] < 1
     shown = sum(line.get("amount", 0.0) for line in lines.values())
     assert cost["total"] == pytest.approx(shown)
+
+
+@pytest.mark.slow
+def test_both_models_know_what_they_have_seen_and_tiles_say_how_far_they_lie_from_it(demo: DemoOutcome) -> None:
+    run = demo.run
+    for folder in (run.root / "demo" / "models" / "first", run.root / "learning" / "models" / "second"):
+        card = load_card(str(folder))
+        assert card.appearance is not None
+        assert card.structure is not None
+        assert card.structure.windows >= 30
+        assert (folder / card.structure.file).is_file()
+    found = read_json(run.metrics)["confidence"]["out_of_distribution"]
+    # Which are known depends on the tissue in the middle alone, and so is the same for both.
+    assert found["structure"]["tiles"] == found["appearance"]["tiles"] > 0
+    assert "Is something wrong where a place is unlike the training slides?" in run.report.read_text()
 
 
 @pytest.mark.slow

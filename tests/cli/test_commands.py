@@ -162,6 +162,8 @@ def test_a_project_is_dumped_whole(handed_out: Path, capsys: pytest.CaptureFixtu
     dumped = json.loads(output(capsys, "project", "dump", run_of(handed_out).root / "project"))
     assert dumped == json.loads(output(capsys, "project", "dump", run_of(handed_out).project))
     record = record_of(handed_out)
+    as_geojson = json.loads(output(capsys, "project", "dump", run_of(handed_out).project, "--format", "geojson"))
+    assert {k: len(v["features"]) for k, v in as_geojson.items()} == {k: len(v["objects"]) for k, v in dumped.items()}
     text = json.dumps(dumped)
     for slide_id, slide in record["slides"].items():
         assert slide_id in text

@@ -235,6 +235,8 @@ def collected_rows(run: RunDir) -> Path:
 def test_a_simulated_log_alone_makes_its_image_simulated(run: RunDir) -> None:
     edit(run, lambda objects: objects, wsi_state="reviewed")
     log(run, (0, "open"), (60, "close"), source="simulated")
+    # Somebody looked at the other image: what nobody opened would be the run's.
+    log(run, (99, "open"), (160, "close"), name="b", image="2")
     metrics = collected(run).metrics
     assert metrics["source"] == "simulated"
     sources = {r["slide_id"]: r["source"] for r in pq.read_table(run.corrections).to_pylist()}

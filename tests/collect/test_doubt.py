@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -24,7 +26,8 @@ from wsi_pipeline.files import write_json
 from wsi_pipeline.handout import hand_out
 from wsi_pipeline.objects import Kind, PathObject
 from wsi_pipeline.raster import fill
-from wsi_pipeline.regions import ReviewTile, write_tiles
+from wsi_pipeline.regions import ReviewTile, read_tiles, write_tiles
+from wsi_pipeline.report.export import metrics_schema
 from wsi_pipeline.rundir import RunDir
 from wsi_pipeline.tiling import Bounds
 
@@ -123,7 +126,40 @@ def test_collecting_says_where_was_changed_and_whether_the_flags_lay_there(run: 
     assert found["audit"]["audited_changed"] == int(hit[512])
     assert found["risk_coverage"]["mean_loss"] > 0
     assert found["strange"]["status"] == "not measured"
+    for kind in ("appearance", "structure"):
+        assert found["out_of_distribution"][kind]["status"] == "not measured"
     assert found["source"] == "measured"
+
+
+def test_each_distance_is_held_against_what_was_changed_and_left_out_where_it_is_not_known(run: RunDir) -> None:
+    values: dict[int, tuple[float | None, float | None]] = {
+        0: (0.4, 2.5),
+        512: (1.6, None),
+        2816: (0.3, 1.2),
+        6000: (0.2, 0.1),
+    }
+    tiles = [
+        replace(t, out_of_distribution=values[t.x][0], structure_distance=values[t.x][1])
+        for t in read_tiles(run.slide("s1").tiles)
+    ]
+    write_tiles(run.slide("s1").tiles, tiles)
+    edit(run, brushed, wsi_state="reviewed")
+    found = confidence_of(run)["out_of_distribution"]
+    rows = {row["x"]: row for row in pq.read_table(run.changed_tiles).to_pylist()}
+    assert {x: row["structure_distance"] for x, row in rows.items()} == {
+        x: None if v is None else pytest.approx(v) for x, (_, v) in values.items()
+    }
+    hit = {x: row["changed_um2"] >= 0.01 * row["tissue_um2"] for x, row in rows.items()}
+    area = {x: row["changed_um2"] for x, row in rows.items()}
+    look, structure = found["appearance"], found["structure"]
+    assert (look["tiles"], look["flagged"], look["precision"]) == (4, 1, float(hit[512]))
+    assert look["familiar_changed"] == pytest.approx((hit[0] + hit[2816] + hit[6000]) / 3)
+    assert (structure["tiles"], structure["flagged"]) == (3, 2)
+    assert structure["precision"] == pytest.approx((hit[0] + hit[2816]) / 2)
+    assert structure["familiar_changed"] == float(hit[6000])
+    assert structure["area_recall"] == pytest.approx((area[0] + area[2816]) / (area[0] + area[2816] + area[6000]))
+    assert structure["reference"] == "changed by the reviewer"
+    jsonschema.Draft202012Validator(json.loads(metrics_schema())).validate(collected(run).metrics)
 
 
 def test_what_is_simulated_says_so(run: RunDir) -> None:

@@ -23,6 +23,7 @@ from shapely import Point
 from shapely.affinity import translate
 
 from tests.handout.made import CLASSES, COSTS, REVIEW, SETTINGS, image_of, objects_of, project_of, region, slide
+from tests.qupath.test_builders import Size
 from wsi_pipeline.collect import collect
 from wsi_pipeline.collect.check import check_project
 from wsi_pipeline.handout import HandoutSlide, hand_out
@@ -249,6 +250,25 @@ def test_predictions_land_on_tissue_and_corrections_come_back(given: HandoutSlid
     changes = {row["uuid_before"] or row["uuid_after"]: row["change"] for row in rows}
     assert changes[first.uuid] == "moved"
     assert changes[third.uuid] == "untouched"
+
+
+def test_a_masked_slide_with_bounds_states_its_whole_size_and_keeps_its_frame(
+    given: HandoutSlide, tmp_path: Path
+) -> None:
+    run = RunDir(tmp_path / "run")
+    levels = (Size(*SIZE, 1.0),)
+    assert hand_out(run, SETTINGS, CLASSES, [replace(given, case="case-0001", levels=levels)]).problems == []
+    project = project_of(run)
+    image, builder, data = project.image(1), project.entry(1).builder, project.read_data(project.image(1))
+    assert data is not None
+    metadata = builder["metadata"]
+    assert (image.name, metadata["name"], image.size) == ("case-0001", "case-0001", SIZE)
+    assert metadata["pixelCalibration"]["pixelWidth"]["value"] == pytest.approx(NM_PER_PX / 1000)
+    assert dark_share(shown(builder, level_0(Path(given.uri))), data.objects) == pytest.approx([1, 1, 1], abs=0.02)
+    assert [f.what for f in check_project(run.project).images[0].findings] == []
+    result = collect(run, REVIEW, COSTS)
+    assert result.alarms == ()
+    assert result.metrics["images"][0]["counts"]["untouched"] == 3
 
 
 def test_an_entry_that_was_turned_after_the_handout_is_told_of(given: HandoutSlide, tmp_path: Path) -> None:

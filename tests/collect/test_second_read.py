@@ -40,7 +40,8 @@ def metrics_of(tmp_path: Path, *, drawn: list[PathObject], reviewed: bool = True
     if tiles:
         folder = run.slide("s1")
         folder.tiles.parent.mkdir(parents=True, exist_ok=True)
-        write_tiles(folder.tiles, [tile(0, 1, flagged=True), tile(2048, 2)])
+        first = replace(tile(0, 1, flagged=True), structure_distance=1.4)
+        write_tiles(folder.tiles, [first, replace(tile(2048, 2), structure_distance=0.8)])
         write_json(folder.summary, {"run_id": shown.run_id})
     return collect(run, Review(), Costs()).metrics["second_read"]
 
@@ -56,6 +57,10 @@ def test_a_flag_is_right_where_a_blind_reader_saw_something_else(tmp_path: Path)
     assert found["source"] == "measured"
     flags = found["flags"]
     assert (flags["tiles"], flags["slides"], flags["flagged"], flags["changed"]) == (2, 1, 1, 1)
+    unlike = found["out_of_distribution"]
+    assert unlike["appearance"]["status"] == "not measured"
+    assert (unlike["structure"]["flagged"], unlike["structure"]["precision"]) == (1, 1.0)
+    assert (unlike["structure"]["familiar_changed"], unlike["structure"]["reference"]) == (0.0, "blind second read")
     assert A.geometry is not None
     assert flags["changed_um2"] == pytest.approx(A.geometry.area * 0.5**2, rel=0.01)
 

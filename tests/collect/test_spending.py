@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from tests.collect.test_savings import RATES, crossover, image_of, slide_of, time_of
+from tests.handout.made import CLASSES, SETTINGS, set_state, slide
+from wsi_pipeline.collect import collect
 from wsi_pipeline.collect.costs import cost_figures
-from wsi_pipeline.collect.savings import readings_of, saving_figures
+from wsi_pipeline.collect.savings import saving_figures
 from wsi_pipeline.collect.spending import Beside, adjudicating, beside_of, computing, folder_bytes, storing
-from wsi_pipeline.collect.time_figures import BatchLogs
-from wsi_pipeline.config import Costs
+from wsi_pipeline.collect.times import times_of
+from wsi_pipeline.config import Costs, Review
 from wsi_pipeline.files import write_json
+from wsi_pipeline.handout import hand_out
 from wsi_pipeline.measures.ledger import Basis, Told
 from wsi_pipeline.measures.time import Event, EventType, Session
+from wsi_pipeline.privacy import expire_events, forget_rater
+from wsi_pipeline.qupath import open_project
 from wsi_pipeline.rundir import RunDir
 from wsi_pipeline.spent import PREDICT, TRAIN, Spent, append
-from wsi_pipeline.states import ImageState, Source
+from wsi_pipeline.states import EVENTS, ImageState, Source
 
 STORED = Costs(storage_per_gb_month=0.02, storage_months=60)
 
@@ -49,11 +57,6 @@ def session(
     return Session("projects/a/batch-1/project.qpproj", rater, made, source, f"{rater}-1.jsonl")
 
 
-def logs_of(image: Any, *sessions: Session) -> list[BatchLogs]:
-    slide = image.slide.model_copy(update={"entry_id": image.entry_id})
-    return [BatchLogs(image.plan.model_copy(update={"slides": (slide,)}), sessions)]
-
-
 def test_hours_of_machines_are_those_that_were_noted(tmp_path: Path) -> None:
     run = spend(
         RunDir(tmp_path),
@@ -65,7 +68,7 @@ def test_hours_of_machines_are_those_that_were_noted(tmp_path: Path) -> None:
     machines, gpus, told = computing(run, ["a", "b", "c"])
     assert (machines, gpus) == (3600 + 4 * 900 + 360 + 1800, None)
     assert told.basis is Basis.MEASURED
-    assert told.why == "predicting took 2.1 h on 2 slides; 1 training 0.5 h; of 1 slide more nothing was noted"
+    assert told.why == "predicting took 2.1 h on 2 slides; 1 training 30 min; of 1 slide more nothing was noted"
 
 
 def test_hours_of_gpus_are_kept_apart(tmp_path: Path) -> None:
@@ -126,34 +129,22 @@ def test_without_a_price_nothing_is_stored_for_nothing(tmp_path: Path, costs: Co
 
 def test_an_adjudicators_time_is_that_of_her_log_in_somebody_elses_project() -> None:
     image = image_of("a", "batch-1", slide_of("s0", "assisted", 1), ImageState.ADJUDICATED)
+    plan = image.plan.model_copy(update={"slides": (image.slide.model_copy(update={"entry_id": 1}),)})
     # 20 s to the first change, a pause of 1,000 s that is cut at 300, 40 s to the end: by hand.
     own = session("judge", (0, EventType.OPEN), (20, EventType.EDIT), (1020, EventType.EDIT), (1060, EventType.CLOSE))
-    reader = session("a", (0, EventType.OPEN), (500, EventType.CLOSE))
-    times = [time_of(image, 300)]
-    seconds, told = adjudicating([image], times, logs_of(image, own, reader), ["judge"], 300)
-    assert seconds == pytest.approx(20 + 300 + 40)
-    assert told == Told(Basis.MEASURED, "active time in 1 image")
-    simulated = replace(own, source=Source.SIMULATED)
-    assert adjudicating([image], times, logs_of(image, simulated), ["judge"], 300)[1].basis is Basis.SIMULATED
-    elsewhere = session("judge", (0, EventType.OPEN), (20, EventType.CLOSE), image="99")
-    assert adjudicating([image], times, logs_of(image, elsewhere), ["judge"], 300)[0] is None
-
-
-def test_a_batch_of_an_adjudicator_is_adjudication_and_no_reading() -> None:
-    first = image_of("a", "batch-1", slide_of("s0", "assisted", 1))
-    settled = image_of("judge", "batch-9", slide_of("s0", "assisted", 1), ImageState.ADJUDICATED)
-    images, times = [first, settled], [time_of(first, 3600), time_of(settled, 1800)]
-    logs = logs_of(settled, session("judge", (0, EventType.OPEN), (1800, EventType.CLOSE)))
-    seconds, told = adjudicating(images, times, logs, ["judge"], 300)
-    assert seconds == 1800, "its log is in its time already"
-    rates = RATES.model_copy(update={"adjudicator_per_hour": 200.0})
-    beside = Beside(adjudicator_s=seconds, adjudicator=told)
-    found = cost_figures(images, times, rates, Source.MEASURED, {}, beside=beside, adjudicators=["judge"])
-    assert (found["pathologist"], found["adjudicator"]) == (pytest.approx(120), pytest.approx(100))
-    assert found["total"] == pytest.approx(120 + 100 + 1000)
-    by_image = {(t.batch, t.rater, t.slide_id): t for t in times}
-    assert [r.rater for r in readings_of(images, by_image, ["judge"])] == ["a"]
-    assert len(readings_of(images, by_image)) == 2
+    reader = session("a", (0, EventType.OPEN), (250, EventType.CLOSE))
+    other = session("nobody", (0, EventType.OPEN), (99, EventType.CLOSE))
+    elsewhere = session("judge", (5000, EventType.OPEN), (5020, EventType.CLOSE), image="99")
+    judged = Review(adjudicators=("judge",))
+    times, problems = times_of([own, reader, other, elsewhere], plan, judged)
+    assert [(t.rater, t.active_s) for t in times] == [("a", 250), ("judge", 20 + 300 + 40)]
+    assert ["nobody" in line for line in problems] == [True]
+    assert adjudicating([image], times[1:], ["judge"]) == (360, Told(Basis.MEASURED, "active time in 1 image"))
+    simulated, _ = times_of([replace(own, source=Source.SIMULATED)], plan, judged)
+    assert adjudicating([image], simulated, ["judge"])[1].basis is Basis.SIMULATED
+    unnamed, problems = times_of([own, reader], plan, Review())
+    assert [t.rater for t in unnamed] == ["a"]
+    assert len(problems) == 1
 
 
 @pytest.mark.parametrize(
@@ -168,9 +159,67 @@ def test_adjudication_without_a_time_says_what_is_missing(
     state: ImageState, adjudicators: Sequence[str], why: str
 ) -> None:
     image = image_of("a", "batch-1", slide_of("s0", "assisted", 1), state)
-    seconds, told = adjudicating([image], [time_of(image, 10)], logs_of(image), adjudicators, 300)
+    seconds, told = adjudicating([image], [], adjudicators)
     assert seconds is None
     assert told.why.startswith(why)
+
+
+@pytest.fixture
+def judged_run(tmp_path: Path) -> RunDir:
+    """One slide that `rater-1` read for 100 s, and on which `judge` decided in 50 s, in the same project."""
+    run = RunDir(tmp_path / "run")
+    hand_out(run, SETTINGS, CLASSES, [slide(tmp_path, "s1")])
+    set_state(run, "adjudicated")
+    (entry,) = open_project(run.project, read_only=True).images()
+    for rater, start, seconds in (("rater-1", 0, 100), ("judge", 10_000, 50)):
+        rows: list[dict[str, object]] = [{"schema": 1, "type": "header", "rater": rater, "source": "measured"}]
+        rows += [
+            {"seq": n, "t": 1_790_000_000_000 + 1000 * (start + at), "type": kind, "image": str(entry.entry_id)}
+            for n, (at, kind) in enumerate(((0, "open"), (seconds, "close")), start=1)
+        ]
+        path = run.project.parent / EVENTS / f"{rater}-x.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return run
+
+
+JUDGED = Review(adjudicators=("judge",))
+PRICES = Costs(pathologist_per_hour=3600, adjudicator_per_hour=7200)
+
+
+def test_from_logs_to_the_ledger_adjudication_is_a_line_of_its_own_and_no_reading(judged_run: RunDir) -> None:
+    metrics = collect(judged_run, JUDGED, PRICES).metrics
+    assert (metrics["cost"]["pathologist"], metrics["cost"]["adjudicator"]) == (pytest.approx(100), pytest.approx(100))
+    assert metrics["time"]["active_s"] == 100
+    assert metrics["flags"] == []
+    assert metrics["time"]["anomalies"] == []
+    rows = pq.read_table(judged_run.time).to_pylist()
+    assert {(row["rater"], row["active_s"]) for row in rows} == {("rater-1", 100), ("judge", 50)}
+    without = collect(judged_run, Review(), PRICES).metrics
+    assert "adjudicator" not in without["cost"]
+    assert [odd["kind"] for odd in without["time"]["anomalies"]] == ["foreign_rater"]
+    (line,) = (line for line in without["cost"]["ledger"] if line["name"] == "adjudicator")
+    assert line["why"].startswith("1 image is adjudicated, but")
+
+
+def test_a_batch_of_an_adjudicator_is_no_reading_either(judged_run: RunDir) -> None:
+    metrics = collect(judged_run, Review(adjudicators=("judge", "rater-1")), PRICES).metrics
+    assert metrics["cost"]["status"] == "not measured"
+    lines = {line["name"]: line for line in metrics["cost"]["ledger"]}
+    assert lines["adjudicator"]["amount"] == pytest.approx(2 * 150)
+    assert lines["pathologist"]["basis"] == "not counted"
+    assert metrics["time"]["status"] == "not measured"
+
+
+def test_an_adjudicators_time_outlives_her_logs_and_her_name(judged_run: RunDir) -> None:
+    collect(judged_run, JUDGED, PRICES)
+    later = datetime.now(tz=UTC) + timedelta(days=9999)
+    assert expire_events(judged_run, JUDGED, 1, now=later) == 2
+    assert collect(judged_run, JUDGED, PRICES).metrics["cost"]["adjudicator"] == pytest.approx(100)
+    forgotten = forget_rater(judged_run, "judge", JUDGED)
+    metrics = collect(judged_run, Review(), PRICES).metrics
+    assert metrics["cost"]["adjudicator"] == pytest.approx(100), "the time under another name is no reading"
+    assert metrics["cost"]["pathologist"] == pytest.approx(100)
+    assert {row["rater"] for row in pq.read_table(judged_run.time).to_pylist()} == {"rater-1", forgotten.name}
 
 
 def ledger_of(costs: Costs, beside: Beside, **more: Any) -> dict[str, Any]:
@@ -184,7 +233,7 @@ def test_every_line_of_a_run_says_how_it_is_known(tmp_path: Path) -> None:
     spend(run, Spent(PREDICT, "cpu", 1, 1800, None, "a"))
     costs = Costs(pathologist_per_hour=100, compute_per_hour=2, storage_per_gb_month=0.5, storage_months=10, set_up=50)
     image = image_of("a", "batch-1", slide_of("a", "assisted", 1))
-    beside = beside_of(run, costs, [image], [time_of(image, 3600)], [], (), 300)
+    beside = beside_of(run, costs, [image], [], ())
     cost = cost_figures([image], [time_of(image, 3600)], costs, Source.MEASURED, {}, beside=beside)
     assert {line["name"]: (line["basis"], line.get("amount")) for line in cost["ledger"]} == {
         "pathologist": ("measured", 100),

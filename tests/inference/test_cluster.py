@@ -233,3 +233,22 @@ def test_a_gpu_worker_counts_as_it_says_and_others_do_not() -> None:
         assert gpus.slots(gpu=True, parallel=False) == 1
         assert gpus.slots(gpu=False, parallel=False) == 2
         assert gpus.slots(gpu=False, parallel=True) == 4
+
+
+def test_what_is_paid_are_machines_or_the_gpus_that_workers_say_they_have() -> None:
+    options = {"processes": False, "dashboard_address": "127.0.0.1:0", "worker_dashboard_address": "127.0.0.1:0"}
+    with (
+        LocalCluster(n_workers=3, threads_per_worker=1, resources={"GPU": 2}, **options) as local,
+        Client(local) as client,
+    ):
+        elsewhere = DaskCluster(client, threads=None, elsewhere=True)
+        assert elsewhere.units(gpu=False) == 1, "three workers of one machine"
+        assert elsewhere.units(gpu=True) == 6
+        assert not elsewhere.in_process
+        assert DaskCluster(client, threads=None).units(gpu=True) == 1, "this machine"
+
+
+@pytest.mark.parametrize(("workers", "in_process"), [(None, True), (1, False)])
+def test_processor_time_is_told_where_threads_of_this_process_compute(workers: int | None, in_process: bool) -> None:
+    with Engine(BASELINE, EngineSettings(block=256, window=384, workers=workers)) as engine:
+        assert (engine.in_process, engine.units) == (in_process, 1)

@@ -16,9 +16,11 @@ from wsi_pipeline.learning.calibrate import read_calibration
 from wsi_pipeline.learning.labels import UNKNOWN
 from wsi_pipeline.learning.samples import Tile
 from wsi_pipeline.learning.training import Recipe, _loss, tile_logits, train
+from wsi_pipeline.learning.unseen import unseen_tiles
 from wsi_pipeline.models.card import ClassSpec, ModelCard
 from wsi_pipeline.models.load import load_card, load_segmenter
 from wsi_pipeline.models.unet import read_unet
+from wsi_pipeline.states import Source
 
 SMALL = Recipe(channels=8, rate=1e-2)
 TILES = [blob_tile(seed, slide_id=f"s{seed % 2}", side=64, group=f"p{seed % 2}") for seed in range(8)]
@@ -88,6 +90,52 @@ def test_several_held_out_patients_judge_the_temperature_of_the_others(tmp_path:
     assert value["classes"][1]["ece"] == pytest.approx(card.trained_on.figures["ece of Tumor"], abs=1e-4)
     run(tmp_path)
     assert read_calibration(tmp_path, load_card(tmp_path)) is None
+
+
+def test_what_a_parent_learned_from_is_not_held_out_any_more(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    parent = tmp_path / "parent"
+    run(parent, [replace(tile, slide_id="old", group="patient") for tile in TILES])
+    same = [replace(tile, slide_id="new slide", group="patient") for tile in OTHERS]
+    with caplog.at_level("WARNING"):
+        card = run(tmp_path / "child", init=parent, held_out=[*same, *OTHERS])
+    assert "not held out, since the model learned from them: new slide" in caplog.text
+    value = read_calibration(tmp_path / "child", card)
+    assert value is not None
+    assert (value["groups"], value["slides"]) == (1, 1)
+    assert value["pixels"] == sum(tile.labels.size for tile in OTHERS)
+    alone = run(tmp_path / "other", init=parent, held_out=same)
+    assert alone.temperature == 1
+    assert alone.notes == "Temperature not fitted: the model or its parent learned from all held-out slides."
+    assert read_calibration(tmp_path / "other", alone) is None
+
+
+def test_tiles_of_this_training_are_not_held_out_either() -> None:
+    found = unseen_tiles([*TILES[:2], *OTHERS], TILES, None)
+    assert list(found.tiles) == OTHERS
+    assert found.seen == ("s0", "s1")
+    assert unseen_tiles(OTHERS, TILES, None).seen == ()
+
+
+@pytest.mark.parametrize(
+    ("trained_on", "held_out", "source"),
+    [
+        (Source.MEASURED, Source.MEASURED, "measured"),
+        (Source.MEASURED, Source.SIMULATED, "simulated"),
+        (Source.SIMULATED, Source.MEASURED, "simulated"),
+    ],
+)
+def test_a_calibration_on_simulated_annotations_is_simulated(
+    tmp_path: Path, trained_on: Source, held_out: Source, source: str
+) -> None:
+    card = run(
+        tmp_path,
+        [replace(tile, source=trained_on) for tile in TILES],
+        steps=1,
+        held_out=[replace(tile, source=held_out) for tile in OTHERS],
+    )
+    value = read_calibration(tmp_path, card)
+    assert value is not None
+    assert value["source"] == source
 
 
 def test_without_held_out_tiles_the_temperature_stays_and_the_card_says_so(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +12,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.stats import t as student
 
-from wsi_pipeline.measures.crossed import Design, crossed_mean, fit, indicator
+from wsi_pipeline.measures.arms import Arm, Layout, Reading, crossed_design, paired_design, pairs_of
+from wsi_pipeline.measures.crossed import Design, crossed_mean, fit, indicator, spare_rank
 
 Floats = NDArray[np.float64]
 
@@ -141,3 +144,59 @@ def test_a_contrast_that_other_effects_hide_is_refused() -> None:
     assert not design.estimable
     with pytest.raises(ValueError, match="cannot be told"):
         fit(design, np.arange(4.0))
+
+
+def readings(raters: int, slides: int, arms: Callable[[int, int], Sequence[Arm]]) -> list[Reading]:
+    return [Reading(f"r{i}", f"s{j}", arm, 1.0) for i in range(raters) for j in range(slides) for arm in arms(i, j)]
+
+
+def alternating(first: int, second: int) -> Arm:
+    return Arm.MANUAL if (first + second) % 2 == 0 else Arm.ASSISTED
+
+
+@pytest.mark.parametrize("raters", [5, 6, 10])
+def test_degrees_are_never_fewer_than_what_raters_differences_leave(raters: int) -> None:
+    """By hand: n raters have n - 1 differences; one of them is one of slides too, or of arms, in two of the layouts."""
+    paired = paired_design(pairs_of(readings(raters, 12, lambda i, j: list(Arm))))
+    assert paired.min_df == raters - 1
+    # Two groups of raters take turns: how the groups differ in the arm's effect cannot be told from how even and odd
+    # slides differ in their level.
+    crossover = crossed_design(readings(raters, 12, lambda i, j: [alternating(i, j)]), Layout.CROSSOVER)
+    assert crossover.min_df == raters - 2
+    own_slides = crossed_design(readings(raters, 12, lambda i, j: [alternating(j, 0)]), Layout.PARALLEL_SLIDES)
+    assert own_slides.min_df == raters - 1
+    own_arm = crossed_design(readings(raters, 12, lambda i, j: [alternating(i, 0)]), Layout.PARALLEL_RATERS)
+    assert own_arm.min_df == raters - 2
+
+
+def test_a_third_pattern_of_turns_gives_the_lost_degree_back() -> None:
+    def in_thirds(i: int, j: int) -> list[Arm]:
+        return [alternating(j // (1 + i % 3), 0)]
+
+    assert crossed_design(readings(6, 12, in_thirds), Layout.CROSSOVER).min_df == 5
+
+
+def test_in_a_crossover_of_two_groups_the_degrees_are_those_of_the_groups_own_variances() -> None:
+    """Raters alone vary, so that all is in their own effects: these leave 2 + 1 differences within the groups."""
+    rows = readings(5, 40, lambda i, j: [alternating(i, j)])
+    rng = np.random.default_rng(0)
+    effect = rng.normal(0, 1, 5)
+    values = np.array([(0.5 if r.arm is Arm.ASSISTED else -0.5) * effect[int(r.rater[1:])] for r in rows])
+    found = fit(crossed_design(rows, Layout.CROSSOVER), values + rng.normal(0, 0.001, len(rows)))
+    assert found.df[0] == pytest.approx(3, abs=0.05)
+    groups = effect[::2], effect[1::2]
+    pooled = sum(((g - g.mean()) ** 2).sum() for g in groups) / 3
+    assert found.estimate[0] == pytest.approx(np.mean([g.mean() for g in groups]), abs=0.001)
+    assert found.se[0] == pytest.approx(np.sqrt(pooled * (1 / 3 + 1 / 2) / 4), rel=0.01)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(2, 6), st.integers(2, 6), st.integers(0, 1000))
+def test_what_is_left_of_columns_is_the_rank_that_they_add(columns: int, fixed: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(20, fixed))
+    x[:, -1] = x[:, 0]
+    z = rng.normal(size=(20, columns))
+    z[:, 0] = x[:, 0] + (x[:, 1] if fixed > 2 else 0)
+    both = int(np.linalg.matrix_rank(np.hstack([x, z])))
+    assert spare_rank(z, x) == both - int(np.linalg.matrix_rank(x)) == columns - 1

@@ -12,6 +12,7 @@ from scipy.ndimage import gaussian_filter, laplace
 from scipy.spatial.distance import mahalanobis
 
 from tests.learning.made import trained_card
+from wsi_pipeline.errors import ModelError
 from wsi_pipeline.models.appearance import (
     FEWEST_WINDOWS,
     QUANTILE,
@@ -19,6 +20,7 @@ from wsi_pipeline.models.appearance import (
     Floats,
     features_of,
     fit_appearance,
+    tissue_of,
     windows_of,
 )
 from wsi_pipeline.models.card import parse_card
@@ -121,8 +123,12 @@ def test_what_two_models_have_seen_has_the_moments_of_all(seed: int, n: int, m: 
 
 def test_windows_of_a_tile_are_its_quarters() -> None:
     tile = np.tile(window(1), (2, 2, 1))
-    assert len(windows_of(tile)) == 4
-    assert len(windows_of(window(1)[:64, :64])) == 1
+    found = windows_of(tile)
+    assert len(found) == 4
+    for part, row in found:
+        np.testing.assert_array_equal(part, window(1))
+        np.testing.assert_array_equal(row, features_of(window(1)))
+    assert [part.shape for part, _ in windows_of(window(1)[:64, :64])] == [(64, 64, 3)]
 
 
 def test_sharpness_is_the_variance_of_scipys_laplacian() -> None:
@@ -140,3 +146,32 @@ def test_a_card_keeps_it_and_one_without_is_what_it_was(appearance: Appearance) 
     assert parse_card(card.dump(), source="card.json") == card
     with pytest.raises(ValidationError):
         Appearance.model_validate({**appearance.model_dump(), "mean": (1.0,)})
+
+
+@pytest.mark.parametrize("damage", ["zeros", "lopsided", "short row", "negative"])
+def test_a_covariance_that_is_none_is_refused_in_one_line(appearance: Appearance, damage: str) -> None:
+    matrix = np.array(appearance.covariance)
+    if damage == "zeros":
+        matrix = np.zeros((7, 7))
+    elif damage == "negative":
+        matrix = -matrix
+    elif damage == "lopsided":
+        matrix[0, 1] += 1
+    rows = matrix.tolist()
+    if damage == "short row":
+        rows[3] = rows[3][:6]
+    raw = {**trained_card("old").dump(), "appearance": {**appearance.model_dump(), "covariance": rows}}
+    with pytest.raises(ModelError, match=r"^card\.json: appearance\.covariance: must be") as error:
+        parse_card(raw, source="card.json")
+    assert "\n" not in str(error.value)
+
+
+def test_densities_by_table_are_those_of_the_formula() -> None:
+    image = np.random.default_rng(6).integers(0, 256, (3, 40, 50, 3), dtype=np.uint8)
+    density = -np.log10((image.astype(np.float64) + 1) / 256)
+    np.testing.assert_array_equal(tissue_of(image), density.mean(axis=-1) > 0.06)
+    found = features_of(image[0])
+    assert found is not None
+    tissue = tissue_of(image[0])
+    np.testing.assert_array_equal(found[:3], density[0][tissue].mean(axis=0))
+    np.testing.assert_array_equal(found[3:6], density[0][tissue].std(axis=0))

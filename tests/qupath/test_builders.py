@@ -18,6 +18,7 @@ from wsi_pipeline.qupath.builders import (
     builder_uri,
     canonical,
     check_uri,
+    file_name,
     local_path,
     pixel_size,
     slide_uri,
@@ -95,6 +96,41 @@ def test_a_given_calibration_writes_the_whole_metadata_in_the_form_of_real_proje
     assert orjson.dumps(ours["metadata"]) == orjson.dumps(real["metadata"])
     assert builder_size(ours) == (200_000, 200_000)
     assert pixel_size(ours) == (0.25, 0.25, "µm")
+
+
+@pytest.mark.testdata
+def test_what_the_file_states_stands_where_a_real_project_has_it(testdata: Path) -> None:
+    project = testdata / "qupath" / "tcga-coad_434_v0.3.2.qpproj"
+    real = orjson.loads(project.read_bytes())["images"][0]["serverBuilder"]["metadata"]
+    levels = [Size(x["width"], x["height"], x["downsample"]) for x in real["levels"]]
+    pixel = tuple(real["pixelCalibration"][key]["value"] for key in ("pixelWidth", "pixelHeight"))
+    tile = real["preferredTileWidth"], real["preferredTileHeight"]
+    ours = uri_builder(
+        "file:///a.svs",
+        real["name"],
+        size=(real["width"], real["height"]),
+        mpp=sum(pixel) / 2,
+        levels=levels,
+        pixel=(pixel[0], pixel[1]),
+        magnification=real["magnification"],
+        tile=tile,
+    )
+    assert list(ours["metadata"]) == list(real)
+    assert ours["metadata"] == real
+
+
+@pytest.mark.parametrize(
+    ("uri", "name"),
+    [
+        ("file:///x/a.svs", "a.svs"),
+        ("file:/x/small%20%C3%BCn%C3%AF%20%E5%A3%8A%E6%AD%BB.tif", "small ünï 壊死.tif"),
+        ("file:////server/share/a%2Bb.svs", "a+b.svs"),
+        ("https://host/dir/a.svs?token=1", "a.svs"),
+        ("https://host/", ""),
+    ],
+)
+def test_the_name_that_qupath_gives_a_slide_is_that_of_its_file(uri: str, name: str) -> None:
+    assert file_name(uri) == name
 
 
 def test_size_and_address_are_found_through_wrappers() -> None:

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import struct
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +21,12 @@ from wsi_pipeline.errors import ProjectError, QuPathFormatError
 from wsi_pipeline.objects import Kind, PathClass, PathObject, Roi
 from wsi_pipeline.qupath.copying import copy_project
 from wsi_pipeline.qupath.diff import diff_dumps, diff_objects, diff_projects
-from wsi_pipeline.qupath.dump import dump_object, dump_project, roi_of
+from wsi_pipeline.qupath.dump import dump_object, dump_project, geojson_of_project, roi_of
+from wsi_pipeline.qupath.geojson import read_geojson
+from wsi_pipeline.qupath.native.data import TmaGrid
+from wsi_pipeline.qupath.native.descriptors import WORKFLOW
+from wsi_pipeline.qupath.native.java_model import JavaObject, JavaString
+from wsi_pipeline.qupath.native.qpdata import QpData, read_qpdata, write_qpdata
 from wsi_pipeline.qupath.native_project import NativeProject
 from wsi_pipeline.qupath.project_file import gson
 
@@ -159,7 +169,40 @@ def test_every_difference_is_named_once(tmp_path: Path) -> None:
     assert f"{_object(3).uuid} (Tumor annotation) is only in the second" in said
     assert f"{_object(1).uuid}: its shape differs (80 px²; 80 px² in the second project)" in said
     assert "colour of the class" in said
-    assert len(said.splitlines()) == 5
+    assert "list of classes [] is [['Tumor', (9, 9, 9)]] in the second project" in said
+    assert len(said.splitlines()) == 6
+
+
+def rewritten(project: NativeProject, change: Callable[[QpData], QpData]) -> None:
+    path = project.path.parent / "data" / "1" / "data.qpdata"
+    path.write_bytes(write_qpdata(change(read_qpdata(path.read_bytes()))))
+
+
+def test_what_lies_beside_the_objects_is_compared_too(tmp_path: Path) -> None:
+    first, second = _project(tmp_path / "a"), _project(tmp_path / "b")
+    for number, project in enumerate((first, second)):
+        project.add_objects(1, [_object(1)])
+        place = {"PROJECT_ENTRY_ID": f"place {number}::1"}
+        rewritten(project, partial(QpData.with_properties, texts=place))
+    # Where a project lies is no difference.
+    assert diff_projects(tmp_path / "a", tmp_path / "b") == []
+    rewritten(second, lambda d: d.with_properties({"mark": "x"}))
+    (said,) = diff_projects(tmp_path / "a", tmp_path / "b")
+    assert said == "image 'a.svs': properties {} is {'mark': 'x'} in the second project"
+    rewritten(first, lambda d: d.with_properties({"mark": "x"}))
+    step = JavaObject(WORKFLOW, content=[struct.pack(">ii", 1, 1), JavaString("a step")])
+    rewritten(second, lambda d: replace(d, kept=replace(d.kept, workflow=step)))
+    assert diff_projects(tmp_path / "a", tmp_path / "b") == ["image 'a.svs': the steps of its workflow differ"]
+
+
+def test_a_grid_of_cores_that_is_lost_is_named(tmp_path: Path) -> None:
+    core = PathObject(str(uuid.UUID(int=7)), Kind.TMA_CORE, shapely.Point(5, 5).buffer(4))
+    for name, grid in (("a", TmaGrid(1, 1, (core.uuid,))), ("b", None)):
+        project = _project(tmp_path / name)
+        project.add_objects(1, [core])
+        rewritten(project, partial(replace, tma_grid=grid))
+    (said,) = diff_projects(tmp_path / "a", tmp_path / "b")
+    assert said == f"image 'a.svs': TMA grid [1, 1, ('{core.uuid}',)] is None in the second project"
 
 
 def test_images_and_measurements_that_differ_are_named() -> None:
@@ -182,3 +225,52 @@ def test_dumping_leaves_the_project_as_it_is(tmp_path: Path) -> None:
     dump_project(project.path)
     assert sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*")) == before
     assert NativeProject.open(tmp_path, read_only=True).path_classes == ()
+
+
+@pytest.mark.testdata
+@pytest.mark.parametrize("project", ["q044", "q060", "more/q051_measurements", "more/q060_project", "more/q060_rois"])
+def test_as_geojson_every_object_of_every_image_is_there(testdata: Path, project: str, tmp_path: Path) -> None:
+    path = testdata / "qupath" / project / "project"
+    dumped, collections = dump_project(path), json.loads("".join(geojson_of_project(path)))
+    assert list(collections) == list(dumped)
+    for key, image in dumped.items():
+        assert collections[key]["type"] == "FeatureCollection"
+        own = [feature["id"] for feature in collections[key]["features"]]
+        assert own == [item["id"] for item in image["objects"]]
+        file = tmp_path / "one.geojson"
+        file.write_text(json.dumps(collections[key]))
+        for item, said in zip(read_geojson(file), image["objects"], strict=True):
+            assert (item.path_class, item.name, item.parent) == (said["path_class"], said["name"], said["parent"])
+            assert set(item.measurements) == set(said["measurements"])
+            for name, value in item.measurements.items():
+                assert value == said["measurements"][name] or math.isnan(value)
+
+
+def test_numbers_that_are_none_are_written_as_qupath_reads_them(tmp_path: Path) -> None:
+    project = NativeProject.create(tmp_path / "p")
+    project.add_image("file:///a.svs", "a.svs", size=(100, 100), mpp=0.5)
+    item = _object(1)
+    project.add_objects(1, [replace(item, measurements={"nan": math.nan, "low": -math.inf})])
+    project.add_image("file:///b.svs", "b.svs", size=(100, 100), mpp=0.5)
+    project.save()
+    found = json.loads("".join(geojson_of_project(tmp_path / "p")), parse_constant=pytest.fail)
+    assert found["a.svs"]["features"][0]["properties"]["measurements"] == {"nan": "NaN", "low": "-Infinity"}
+    assert found["b.svs"]["features"] == []
+    assert math.isnan(dump_project(tmp_path / "p")["a.svs"]["objects"][0]["measurements"]["nan"])
+
+
+def test_an_empty_project_is_an_empty_object(tmp_path: Path) -> None:
+    NativeProject.create(tmp_path / "p")
+    assert "".join(geojson_of_project(tmp_path / "p")) == "{}\n"
+    assert dump_project(tmp_path / "p") == {}
+
+
+def test_a_name_that_looks_like_a_key_hides_no_image(tmp_path: Path) -> None:
+    project = NativeProject.create(tmp_path / "p")
+    for number, name in enumerate(("x", "x#3", "y"), start=1):
+        project.add_image(f"file:///{number}.svs", name, size=(1, 1), mpp=0.5)
+    project.save()
+    raw = json.loads(project.path.read_text())
+    raw["images"][2]["imageName"] = "x"
+    project.path.write_text(json.dumps(raw))
+    assert [image["entry_id"] for image in dump_project(tmp_path / "p").values()] == ["1", "2", "3"]

@@ -7,19 +7,25 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import pytest
 import shapely
+import tifffile
 from hypothesis import HealthCheck, given, settings
 from shapely import affinity
 
 from tests.qupath.strategies import equal_numbers, object_lists
+from tests.qupath.test_builders import Size
 from wsi_pipeline.errors import ProjectChanged, ProjectError, QuPathFormatError
 from wsi_pipeline.objects import Kind, PathObject, Roi
+from wsi_pipeline.qupath.copying import copy_project
 from wsi_pipeline.qupath.data_files import backup_of
 from wsi_pipeline.qupath.native.qpdata import QpData
 from wsi_pipeline.qupath.native_project import NativeProject, checked_bytes
 from wsi_pipeline.qupath.project_file import gson
+from wsi_pipeline.qupath.protocol import IDENTITY
+from wsi_pipeline.qupath.relocate import relocate
 from wsi_pipeline.qupath.shapes import same_region
 from wsi_pipeline.qupath.summary import summary_of
 
@@ -245,3 +251,98 @@ def test_a_summary_is_what_qupath_wrote_of_the_same_objects(testdata: Path) -> N
         data = project.read_data(project.image(int(path.parent.name)))
         assert data is not None
         assert summary_of(data.objects, data.image_type, said["server"], said["timestamp"]) == said
+
+
+# ---- names: QuPath 0.6 asks to save an image whose metadata have another name than its entry
+
+
+def _slide(folder: Path, name: str, **stated: Any) -> Path:
+    path = folder / name
+    folder.mkdir(exist_ok=True)
+    pixels = np.full((400, 600, 3), 230, np.uint8)
+    tifffile.imwrite(path, pixels, tile=(128, 128), photometric="rgb", compression="jpeg", metadata=None, **stated)
+    return path
+
+
+def _metadata_of(project: NativeProject, entry: int = 1) -> dict[str, Any] | None:
+    project.save()
+    found: dict[str, Any] | None = orjson.loads(project.path.read_bytes())["images"][entry - 1]["serverBuilder"].get(
+        "metadata"
+    )
+    return found
+
+
+SVS = "Aperio Image Library v11.2.1\r\n600x400 (128x128) JPEG/RGB Q=70|AppMag = 20|MPP = 0.4990"
+LEVELS = (Size(600, 400, 1.0),)
+
+
+@pytest.mark.parametrize("name", ["a.svs", "ünï 壊死.svs"])
+def test_an_image_under_the_name_of_its_file_leaves_everything_to_the_file(tmp_path: Path, name: str) -> None:
+    project = NativeProject.create(tmp_path / "project")
+    slide = _slide(tmp_path / "slides", name, description=SVS)
+    project.add_image(str(slide), name, size=(600, 400), mpp=0.499, levels=LEVELS)
+    assert _metadata_of(project) is None
+
+
+def test_an_image_under_another_name_has_it_in_its_metadata_with_what_the_file_states(tmp_path: Path) -> None:
+    project = NativeProject.create(tmp_path / "project")
+    slide = _slide(tmp_path / "slides", "a.svs", description=SVS)
+    image = project.add_image(str(slide), "case-1", size=(600, 400), mpp=0.499, levels=LEVELS)
+    metadata = _metadata_of(project)
+    assert metadata is not None
+    assert (metadata["name"], metadata["width"], metadata["height"]) == ("case-1", 600, 400)
+    assert metadata["magnification"] == 20.0
+    assert metadata["pixelCalibration"]["pixelWidth"] == {"value": 0.499, "unit": "µm"}
+    assert (metadata["preferredTileWidth"], metadata["preferredTileHeight"]) == (128, 128)
+    assert metadata["levels"] == [{"downsample": 1.0, "width": 600, "height": 400}]
+    assert (image.size, image.affine) == ((600, 400), IDENTITY)
+    # Every name is told by the same one, so that QuPath finds nothing changed, and no other says what is masked.
+    entry = orjson.loads(project.path.read_bytes())["images"][0]
+    assert entry["imageName"] == metadata["name"]
+    server = orjson.loads((project.path.parent / "data" / "1" / "server.json").read_bytes())
+    assert server == entry["serverBuilder"]
+
+
+def test_a_given_resolution_takes_the_place_of_the_files_own(tmp_path: Path) -> None:
+    project = NativeProject.create(tmp_path / "project")
+    slide = _slide(tmp_path / "slides", "a.svs", description=SVS)
+    project.add_image(str(slide), "case-1", size=(600, 400), mpp=0.25, mpp_source="config", levels=LEVELS)
+    metadata = _metadata_of(project)
+    assert metadata is not None
+    assert metadata["name"] == "case-1"
+    assert metadata["pixelCalibration"]["pixelWidth"]["value"] == 0.25
+
+
+@pytest.mark.parametrize("case", ["not here", "another size", "no levels", "remote"])
+def test_what_is_not_known_of_a_slide_is_left_to_its_file(tmp_path: Path, case: str) -> None:
+    """Wrong metadata would be worse than a question: QuPath believes them."""
+    project = NativeProject.create(tmp_path / "project")
+    slide = _slide(tmp_path / "slides", "a.svs", description=SVS)
+    uri = {"not here": "/nowhere/a.svs", "remote": "https://host/a.svs"}.get(case, str(slide))
+    size = (601, 400) if case == "another size" else (600, 400)
+    project.add_image(uri, "case-1", size=size, mpp=0.499, levels=() if case == "no levels" else LEVELS)
+    assert _metadata_of(project) is None
+
+
+def test_names_agree_after_a_copy_and_a_relocation(tmp_path: Path) -> None:
+    project = NativeProject.create(tmp_path / "project")
+    slide = _slide(tmp_path / "slides", "a.svs", description=SVS)
+    project.add_image(str(slide), "case-1", size=(600, 400), mpp=0.499, levels=LEVELS)
+    project.save()
+    copy_project(project.path, tmp_path / "copy")
+    relocate(tmp_path / "copy", str(tmp_path / "slides"), "/elsewhere")
+    (entry,) = orjson.loads((tmp_path / "copy" / "project.qpproj").read_bytes())["images"]
+    assert entry["serverBuilder"]["uri"] == "file:///elsewhere/a.svs"
+    assert entry["serverBuilder"]["metadata"]["name"] == entry["imageName"] == "case-1"
+
+
+def test_a_slide_on_a_drive_of_the_raters_is_asked_where_this_machine_reads_it(tmp_path: Path) -> None:
+    project = NativeProject.create(tmp_path / "project")
+    slide = _slide(tmp_path / "slides", "a.svs", description=SVS)
+    for entry, here in enumerate((str(slide), slide.as_uri(), "s3://bucket/a.svs"), start=1):
+        uri = f"file:///Z:/slides/{entry}.svs"
+        project.add_image(uri, f"case-{entry}", size=(600, 400), mpp=0.499, levels=LEVELS, here=here)
+        metadata = _metadata_of(project, entry)
+        stated = None if metadata is None else (metadata["name"], metadata["magnification"])
+        assert stated == (None if here.startswith("s3:") else (f"case-{entry}", 20.0))
+        assert project.image(entry).uri == uri

@@ -9,7 +9,7 @@ from shapely import box
 
 from wsi_pipeline.objects import Kind, PathObject
 from wsi_pipeline.regions import ReviewTile
-from wsi_pipeline.regions.strange import MEASUREMENT, with_strangeness
+from wsi_pipeline.regions.strange import MEASUREMENT, STRUCTURE, with_strangeness
 
 
 def tile(x: int, value: float | None) -> ReviewTile:
@@ -30,6 +30,12 @@ def test_a_region_has_the_mean_of_its_tiles_by_area() -> None:
     # Where nobody knows is left out of the mean.
     assert beyond.measurements[MEASUREMENT] == 2.0
     assert MEASUREMENT not in nowhere.measurements
+
+
+def test_each_distance_has_a_mean_of_its_own() -> None:
+    tiles = [replace(tile(0, None), structure_distance=3.0), replace(tile(100, 0.5), structure_distance=1.0)]
+    (found,) = with_strangeness([region(50, 150)], tiles)
+    assert found.measurements == {"Area µm^2": 1.0, MEASUREMENT: 0.5, STRUCTURE: 2.0}
 
 
 def test_without_values_nothing_is_added() -> None:

@@ -17,6 +17,7 @@ from wsi_pipeline.errors import StoreError
 from wsi_pipeline.objects import META_RUN, Kind
 from wsi_pipeline.regions import ReviewTile, read_tiles, review_tiles, tile_objects, write_tiles
 from wsi_pipeline.regions.tiles import STEP, _Rows
+from wsi_pipeline.regions.unlike import Unlike
 from wsi_pipeline.slides import TissueMask
 from wsi_pipeline.states import REVIEW_CLASS
 from wsi_pipeline.tiling import Bounds
@@ -99,7 +100,7 @@ def test_what_is_not_known_is_missing_and_not_nought(tmp_path: Path) -> None:
     tiles = review_tiles(low, tissue, ["Tumor"], SETTINGS, threshold=0.5, mpp=0.5, slide_id="s")
     write_tiles(tmp_path / "t.parquet", tiles)
     table = pq.read_table(tmp_path / "t.parquet")
-    for name in ("confidence", "mutual_information", "out_of_distribution"):
+    for name in ("confidence", "mutual_information", "out_of_distribution", "structure_distance"):
         assert table[name].null_count == len(tiles)
     assert table["margin"].null_count == 0
 
@@ -123,7 +124,7 @@ def test_strange_tiles_are_flagged_and_say_in_what() -> None:
     source, tissue = scene()
     tiles = review_tiles(
         source, tissue, ["Tumor"], Review(tile_um=32, max_tiles=2), threshold=0.5, mpp=0.5, slide_id="s",
-        strangeness={(0, 0): (1.7, "colour"), (128, 0): (0.4, "sharpness")},
+        strangeness={(0, 0): Unlike(1.7, "colour"), (128, 0): Unlike(0.4, "sharpness", 0.9)},
     )  # fmt: skip
     flagged = [t for t in tiles if t.flagged]
     assert {(t.x, t.y) for t in flagged} >= {(0, 0)}
@@ -131,6 +132,43 @@ def test_strange_tiles_are_flagged_and_say_in_what() -> None:
     assert strange.reason == "unlike the training slides in colour"
     assert strange.out_of_distribution == 1.7
     assert [t.out_of_distribution for t in tiles if (t.x, t.y) == (128, 0)] == [0.4]
+    assert [t.structure_distance for t in tiles if (t.x, t.y) == (128, 0)] == [0.9]
+    assert strange.structure_distance is None
+    assert (strange.strange_appearance, strange.strange_structure) == (True, None)
+
+
+@pytest.mark.parametrize(
+    ("unlike", "reason"),
+    [
+        (Unlike(0.4, "colour", 1.3), "unlike the training slides in structure"),
+        (Unlike(None, "colour", 1.3), "unlike the training slides in structure"),
+        (Unlike(1.1, "sharpness", 1.3), "unlike the training slides in sharpness and structure"),
+        (Unlike(1.1, "sharpness", 0.3), "unlike the training slides in sharpness"),
+        (Unlike(1.0, "sharpness", 1.0), None),
+        (Unlike(), None),
+    ],
+)
+def test_a_reason_names_what_is_strange(unlike: Unlike, reason: str | None) -> None:
+    assert unlike.reason == reason
+
+
+def test_a_tile_that_is_strange_in_structure_alone_is_flagged_and_the_table_says_in_what(tmp_path: Path) -> None:
+    source, tissue = scene()
+    surely = ArrayMap(np.full_like(source.probability, 250), np.zeros_like(source.entropy), 64, 2.0, source.size)
+    tiles = review_tiles(
+        surely, tissue, ["Tumor"], SETTINGS, threshold=0.5, mpp=0.5, slide_id="s",
+        strangeness={(0, 0): Unlike(0.2, "colour", 3.0), (128, 128): Unlike(0.3)},
+    )  # fmt: skip
+    (flagged,) = [t for t in tiles if t.flagged]
+    assert (flagged.x, flagged.y, flagged.reason) == (0, 0, "unlike the training slides in structure")
+    write_tiles(tmp_path / "tiles.parquet", tiles)
+    rows = {(r["x"], r["y"]): r for r in pq.read_table(tmp_path / "tiles.parquet").to_pylist()}
+    names = ("strange_appearance", "strange_structure", "structure_distance")
+    assert [rows[0, 0][n] for n in names] == [False, True, 3.0]
+    assert [rows[128, 128][n] for n in names] == [False, None, None]
+    assert [rows[128, 0][n] for n in names] == [None, None, None]
+    again = {(t.x, t.y): t for t in read_tiles(tmp_path / "tiles.parquet")}
+    assert again[0, 0].strange_structure is True
 
 
 def test_the_audit_is_drawn_from_what_is_not_flagged() -> None:
@@ -165,6 +203,7 @@ def test_a_table_of_an_earlier_version_is_read_and_a_damaged_one_is_named(tmp_pa
     tiles = tiles_of()
     write_tiles(tmp_path / "t.parquet", tiles)
     new = ["margin", "confidence", "mutual_information", "out_of_distribution", "audit", "audit_chance"]
+    new += ["structure_distance", "strange_appearance", "strange_structure"]
     pq.write_table(pq.read_table(tmp_path / "t.parquet").drop_columns(new), tmp_path / "old.parquet")
     old = read_tiles(tmp_path / "old.parquet")
     assert [(t.x, t.y, t.flagged) for t in old] == [(t.x, t.y, t.flagged) for t in tiles]

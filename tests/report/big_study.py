@@ -50,6 +50,20 @@ BIG = Recipe(
             "early_best": 0.66,
         },
         "audit": {"recall": 0.58, "recall_ci95": [0.4, 0.8]},
+        "out_of_distribution": {
+            kind: {
+                "reference": "changed by the reviewer",
+                "tiles": 5900,
+                "slides": 148,
+                "flagged": strange,
+                "changed": 1300,
+                "precision": precision,
+                "recall": 0.1,
+                "area_recall": 0.12,
+                "familiar_changed": 0.21,
+            }
+            for kind, strange, precision in (("appearance", 60, 0.25), ("structure", 210, 0.44))
+        },
         "reliability": [
             {
                 "name": name,

@@ -27,6 +27,7 @@ from wsi_pipeline.report.raters import raters, without_names
 from wsi_pipeline.report.savings import saving_of
 from wsi_pipeline.report.screen import screen
 from wsi_pipeline.report.thrift import LIMIT_BYTES, Thrift
+from wsi_pipeline.report.unlike import unlike_table
 from wsi_pipeline.rundir import RunDir
 
 MEASURED: Mapping[str, Any] = {
@@ -220,6 +221,54 @@ def test_what_the_flags_find_stands_beside_random_and_best_order_and_its_caveat(
     assert table.n == "5920 tiles of 148 slides"
     assert "is no error" in table.caveat
     assert table.source == "simulated"
+
+
+def test_each_distance_stands_beside_each_reference_with_how_many_tiles_there_are(facts: Run) -> None:
+    assert unlike_table(facts).rows == ()
+    assert BIG.confidence is not None
+    gap = {"status": "not measured", "reason": "no tile has a distance of features"}
+    blind = {
+        "source": "measured",
+        "out_of_distribution": {
+            "appearance": {
+                "reference": "blind second read",
+                "tiles": 40,
+                "slides": 1,
+                "flagged": 0,
+                "precision": None,
+                "familiar_changed": 0.5,
+                "area_recall": 0.0,
+            },
+            "structure": gap,
+        },
+    }
+    planted = {"flags": {"out_of_distribution": {"appearance": gap, "structure": gap}}}
+    metrics = {**facts.metrics, "confidence": BIG.confidence, "second_read": blind, "planted": planted}
+    table = unlike_table(replace(facts, metrics=metrics))
+    assert [(row.reference, row.kind) for row in table.rows] == [
+        ("changed by the reviewer", "Colour and sharpness"),
+        ("changed by the reviewer", "Structure"),
+        ("blind second read", "Colour and sharpness"),
+    ]
+    assert table.rows[1].strange == "44\u202f% of 210"
+    assert table.rows[1].familiar == "21\u202f% of 5690"
+    assert table.rows[1].area == "12\u202f%"
+    assert table.rows[1].n == "5900 tiles of 148 slides"
+    assert (table.rows[2].strange, table.rows[2].familiar) == ("none", "50\u202f% of 40")
+    assert table.rows[2].n == "40 tiles of 1 slide"
+    # What is not there is told once, however many references lack it.
+    assert table.missing == (
+        "Structure: no tile has a distance of features",
+        "Colour and sharpness: no tile has a distance of features",
+    )
+    assert table.source == "simulated"
+
+
+def test_the_page_shows_both_distances(folder: Path) -> None:
+    page = read_page(write_report(build_run(folder, replace(BIG, slides=3, pictures=False))))
+    assert "Is something wrong where a place is unlike the training slides?" in page.text
+    assert "44 % of 210" in page.text
+    assert "25 % of 60" in page.text
 
 
 def test_more_slides_than_one_page_holds_go_to_further_pages_with_the_same_navigation(

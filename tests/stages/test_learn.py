@@ -13,7 +13,7 @@ from tests.learning.made import annotation, write_slide
 from tests.stages.made import run_of, write_config
 from wsi_pipeline.cohort import load_cohort
 from wsi_pipeline.config import Config, load_config
-from wsi_pipeline.files import write_json
+from wsi_pipeline.files import read_json, write_json
 from wsi_pipeline.models import load_card
 from wsi_pipeline.qupath import write_geojson
 from wsi_pipeline.spent import TRAIN, read_spent
@@ -41,6 +41,20 @@ def reviewed_run(folder: Path, slides: int, held_out: list[str]) -> Config:
     return config
 
 
+def test_a_slide_with_a_planted_error_is_no_lesson_even_when_it_was_found(tmp_path: Path) -> None:
+    config = reviewed_run(tmp_path, 3, [])
+    ids = sorted(ref.slide_id for ref in load_cohort(config).slides)
+    config = reviewed_run(tmp_path, 3, ids[2:])
+    run = run_of(tmp_path / "wsi.yaml")
+    metrics = read_json(run.metrics)
+    metrics["slides"][ids[0]]["planted"] = {"kind": "fake", "caught": True}
+    metrics["slides"][ids[1]]["planted"] = None
+    write_json(run.metrics, metrics)
+    split = corrected_slides(config)
+    assert [slide.ref.slide_id for slide in split.train] == [ids[1]]
+    assert [slide.ref.slide_id for slide in split.held_out] == [ids[2]]
+
+
 @pytest.mark.slow
 def test_held_out_patients_give_the_temperature_and_strange_tiles_are_found(tmp_path: Path) -> None:
     ids = [ref.slide_id for ref in load_cohort(reviewed_run(tmp_path, 4, [])).slides]
@@ -52,6 +66,8 @@ def test_held_out_patients_give_the_temperature_and_strange_tiles_are_found(tmp_
     assert "held-out patients" in card.notes
     assert set(card.trained_on.slides) == {slide.ref.slide_id for slide in split.train}
     assert card.appearance is not None
+    assert card.structure is not None
+    assert card.structure.slides == 2
     (trained,) = (s for s in read_spent(run_of(tmp_path / "wsi.yaml").compute_log) if s.stage == TRAIN)
     assert trained.wall_s > 0
     folder = learned_model(run_of(tmp_path / "wsi.yaml"), config.learning.name)
@@ -72,12 +88,19 @@ def test_held_out_patients_give_the_temperature_and_strange_tiles_are_found(tmp_
     calibration = calibration_of(again)
     assert calibration is not None
     assert calibration["cross_fitted"] is True
+    assert (calibration["slides"], calibration["groups"], calibration["source"]) == (2, 2, "measured")
     assert [c["name"] for c in calibration["classes"]] == ["Background", "Haematoxylin-dense"]
     assert predict_cohort(again).done == 2
     values = {}
     for ref in load_cohort(again).slides:
-        column = pq.read_table(run_of(other / "wsi.yaml").slide(ref.slide_id).tiles)["out_of_distribution"]
+        table = pq.read_table(run_of(other / "wsi.yaml").slide(ref.slide_id).tiles)
+        column = table["out_of_distribution"]
         values[ref.name] = [v for v in column.to_pylist() if v is not None]
+        # The new model has statistics of its own features, and each tile that has a look has a distance of those, too.
+        structure = table["structure_distance"].to_pylist()
+        assert [v is None for v in structure] == [v is None for v in column.to_pylist()]
+        flags = [None if v is None else v > 1 for v in structure]
+        assert table["strange_structure"].to_pylist() == flags
     assert min(values["brown.tif"]) > 1
     assert np.median(values["slide0.tif"]) <= 1
     queue = run_of(other / "wsi.yaml").queue.read_text()

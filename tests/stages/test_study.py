@@ -7,9 +7,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
+from scipy.ndimage import binary_dilation
 from shapely import Point
 
 from tests.stages.made import files_of, small_slide, write_config
@@ -21,6 +24,7 @@ from wsi_pipeline.objects import META_RUN, Kind, PathObject
 from wsi_pipeline.qupath import read_geojson
 from wsi_pipeline.qupath.native_project import NativeProject
 from wsi_pipeline.rundir import RunDir
+from wsi_pipeline.slides import TissueMask
 from wsi_pipeline.stages.collect import collect_run
 from wsi_pipeline.stages.handout import hand_out_run, planned
 from wsi_pipeline.stages.learn import corrected_slides
@@ -92,6 +96,8 @@ def test_images_of_the_manual_arm_hold_nothing_of_the_model(predicted: Path, tmp
         for image in project.images():
             assert image.name.startswith("case-")
             assert image.name == image.metadata[META_SLIDE]
+            # QuPath 0.6 would ask to save every image, were it to find the file's name there.
+            assert project.entry(image.entry_id).builder["metadata"]["name"] == image.name
             assert "patient" not in orjson.dumps(dict(image.metadata)).decode()
             assert META_PRIORITY not in image.metadata
             if image.metadata[META_ARM] == "assisted":
@@ -210,3 +216,34 @@ def test_a_plan_never_changes_and_only_grows(predicted: Path, tmp_path: Path) ->
     (run.handout / "plan-001.json").write_bytes(first + b" ")
     with pytest.raises(StoreError, match="restore"):
         hand_out_run(config)
+
+
+@pytest.mark.parametrize("blind", [True, False])
+def test_thumbnails_show_tissue_and_nothing_beside_it(predicted: Path, tmp_path: Path, blind: bool) -> None:
+    config = study(predicted, tmp_path, blind=blind)
+    run = RunDir(config.output)
+    # What is written on the glass: dark, beside the tissue.
+    written = {}
+    for slide_id in read_json(run.run_json)["slides"]:
+        with Image.open(run.slide(slide_id).thumbnail) as image:
+            pixels = np.array(image.convert("RGB"))
+        mask = TissueMask.load(run.slide(slide_id).tissue).mask
+        tissue = np.asarray(Image.fromarray(mask).resize(pixels.shape[1::-1], Image.Resampling.NEAREST))
+        pixels[~tissue] = 40
+        Image.fromarray(pixels).save(run.slide(slide_id).thumbnail, quality=95)
+        written[slide_id] = tissue
+    assert hand_out_run(config).problems == []
+    seen = 0
+    for plan in plans_of(run):
+        for slide in plan.slides:
+            path = (run.root / plan.project).parent / "data" / str(slide.entry_id) / "thumbnail.jpg"
+            with Image.open(path) as image:
+                shown = np.asarray(image.convert("L"))
+            tissue = written[slide.slide_id]
+            # JPEG blurs over a block.
+            near = binary_dilation(tissue, iterations=8)
+            assert 0.02 < tissue.mean() < 0.98
+            assert shown[~near].min() > 230
+            assert shown[tissue].mean() < 230
+            seen += 1
+    assert seen >= 4

@@ -148,3 +148,27 @@ def test_the_figures_of_the_docs(found: dict[str, Any]) -> None:
         first = row["first_round"]
         counts = f"{row['total']['caught']} | {row['total']['missed']} | {row['total']['changed_wrongly']}"
         assert f"| `{kind}` | {row['listed']} | {row['effective']} | {counts} | {100 * first['rate']:.0f} % |" in text
+
+
+def test_the_shares_of_planted_errors_that_stayed_follow_from_the_counts(found: dict[str, Any]) -> None:
+    text = " ".join((Path(__file__).resolve().parents[2] / "docs" / "study.md").read_text(encoding="utf-8").split())
+
+    def shares(kind: str, *outcomes: str) -> list[int]:
+        """Per expert, lowest to highest, in whole per cent of the effective ones."""
+        row = found["planted"][kind]
+        own = [sum(counts[name] for name in outcomes) for counts in row["per_expert"].values()]
+        return sorted(round(100 * count / row["effective"]) for count in own)
+
+    def of_kind(kind: str, *outcomes: str) -> str:
+        row = found["planted"][kind]
+        part, whole = (sum(row["total"][name] for name in names) for names in (outcomes, row["total"]))
+        return f"{100 * part / whole:.0f}"
+
+    wrong = shares("changed", "missed", "changed_wrongly")
+    stayed = shares("changed", "missed")
+    assert f"{of_kind('changed', 'missed')} % of the wrong classes (per expert {stayed[0]} to {stayed[-1]} %)" in text
+    assert f"{of_kind('nms', 'missed')} % of the extra boxes and {of_kind('deleted', 'missed')} % of the" in text
+    assert f"{wrong[0]} to {wrong[-1]} % of the wrong classes per expert" in text
+    put = [of_kind(kind, "missed", "changed_wrongly") for kind in ("changed", "nms", "deleted")]
+    assert f"{put[0]}, {put[1]} and {put[2]} % by kind, were not put right" in text
+    assert f"none left more than {wrong[-2]} % of the wrong classes wrong" in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -18,14 +19,28 @@ OtherProject = Annotated[Path, typer.Argument(metavar="OTHER", help="The other p
 Target = Annotated[Path, typer.Argument(metavar="TARGET", help="A folder that is not there yet.", show_default=False)]
 
 
+class DumpFormat(StrEnum):
+    JSON = "json"
+    GEOJSON = "geojson"
+
+
 @app.command()
-def dump(project: ProjectPath) -> None:
+def dump(
+    project: ProjectPath,
+    form: Annotated[
+        DumpFormat,
+        typer.Option("--format", help="Everything, or of each image a FeatureCollection that QuPath imports."),
+    ] = DumpFormat.JSON,
+) -> None:
     """Print everything that a project holds as one JSON document."""
     import json
     import sys
 
-    from wsi_pipeline.qupath.dump import dump_project
+    from wsi_pipeline.qupath.dump import dump_project, geojson_of_project
 
+    if form is DumpFormat.GEOJSON:
+        sys.stdout.writelines(geojson_of_project(project))
+        return
     # Python's own writer: measurements may be NaN, which orjson would turn into null.
     json.dump(dump_project(project), sys.stdout, ensure_ascii=False, indent=1)
     sys.stdout.write("\n")

@@ -46,6 +46,7 @@ class ChangedTile:
     margin: float | None
     confidence: float | None
     out_of_distribution: float | None
+    structure_distance: float | None = None
 
 
 def changed_region(pairs: Sequence[Pair]) -> BaseGeometry:
@@ -116,4 +117,5 @@ TYPES: dict[str, pa.DataType] = {
     "rank": pa.int32(),
     **dict.fromkeys(("flagged", "audit"), pa.bool_()),
     **dict.fromkeys(("audit_chance", "mean_uncertainty", "margin", "confidence", "out_of_distribution"), pa.float64()),
+    "structure_distance": pa.float64(),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from wsi_pipeline.collect.images import CollectedImage
@@ -27,24 +27,21 @@ def cost_figures(
     tissue_mm2: Mapping[str, float],
     *,
     beside: Beside | None = None,
-    adjudicators: Collection[str] = (),
 ) -> dict[str, Any]:
     """The part `cost` of metrics.json, of the assisted arm.
 
     Parameters
     ----------
     images, times
-        Of all arms.
+        Of all arms; of readers only, as adjudication is in `beside`.
     source
         Of the times.
     tissue_mm2
         Area of tissue by slide id, where it is known.
     beside
         What else was counted.
-    adjudicators
-        Raters whose time is no reading.
     """
-    assisted = [time for time in times if time.arm == ASSISTED and time.rater not in adjudicators]
+    assisted = [time for time in times if time.arm == ASSISTED]
     by_image = {(time.batch, time.rater, time.slide_id): time for time in assisted}
     reviewed = [i for i in images if i.state.is_reviewed and i.slide.arm == ASSISTED and key_of(i) in by_image]
     seconds = [by_image[key_of(image)].active_s for image in reviewed]

@@ -10,6 +10,7 @@ import numpy as np
 from wsi_pipeline.collect.changed import ChangedTile, area_in, changed_region
 from wsi_pipeline.collect.matching import Pair
 from wsi_pipeline.collect.rows import Occasion
+from wsi_pipeline.collect.unlike import APPEARANCE, STRUCTURE, unlike_figures
 from wsi_pipeline.errors import StoreError
 from wsi_pipeline.files import read_json
 from wsi_pipeline.handout import HandedOutSlide
@@ -69,6 +70,7 @@ def tiles_of_image(
             margin=t.margin,
             confidence=t.confidence,
             out_of_distribution=t.out_of_distribution,
+            structure_distance=t.structure_distance,
         )
         for t, area in zip(tiles, areas, strict=True)
     )
@@ -106,11 +108,21 @@ def doubt_figures(tiles: Sequence[ChangedTile]) -> dict[str, Any]:
         "audit": not_measured("no tile was drawn for a random check") if audited is None else audited.to_json(),
         "risk_coverage": risk.to_json(),
         "strange": _strange(tiles, changed),
+        "out_of_distribution": unlike_figures(
+            {
+                APPEARANCE: [t.out_of_distribution for t in tiles],
+                STRUCTURE: [t.structure_distance for t in tiles],
+            },
+            area,
+            tissue,
+            slides,
+            Reference.CHANGED,
+        ),
     }
 
 
 def _strange(tiles: Sequence[ChangedTile], changed: np.ndarray[Any, np.dtype[np.bool_]]) -> dict[str, Any]:
-    """How often tiles that are unlike the training slides were changed, and the others."""
+    """How often tiles that look unlike the training slides were changed, and the others."""
     pairs = [(t.out_of_distribution, bool(c)) for t, c in zip(tiles, changed, strict=True)]
     known = [(distance > 1, hit) for distance, hit in pairs if distance is not None]
     if not known:

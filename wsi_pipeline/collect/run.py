@@ -110,7 +110,7 @@ def collect(
     for alarm in alarms:
         logger.error("%s", alarm)
     metrics = _metrics(run, review, costs, plans, images, times, logs, [str(a) for a in alarms], problems)
-    regions = region_rows(images, logs, review.idle_s)
+    regions = region_rows(images, [log for log in logs if log.plan.rater not in review.adjudicators], review.idle_s)
     metrics["time"]["regions"] = region_figures(regions)
     if "status" not in metrics["planted"]:
         shown = [image for image in images if image.facts["planted"] is not None]
@@ -176,16 +176,13 @@ def _metrics(
     # Where nothing was predicted there is no prediction to agree with, and no correction that took time.
     assisted = [image for image in images if image.slide.arm == ASSISTED]
     reviewed = [image for image in assisted if image.state.is_reviewed]
-    beside = beside_of(run, costs, images, times, logs, review.adjudicators, review.idle_s)
-    cost = cost_figures(
-        images,
-        times,
-        costs,
-        _source(images, times),
-        _tissue_areas(run, images),
-        beside=beside,
-        adjudicators=review.adjudicators,
-    )
+    # Adjudication is other work than reading: it has a line of its own in the ledger, and is in no time and no saving.
+    readers = {(plan.batch, plan.rater) for plan in plans if plan.rater not in review.adjudicators}
+    settled = [time for time in times if (time.batch, time.rater) not in readers]
+    times = [time for time in times if (time.batch, time.rater) in readers]
+    read = [image for image in images if (image.plan.batch, image.plan.rater) in readers]
+    beside = beside_of(run, costs, images, settled, review.adjudicators)
+    cost = cost_figures(read, times, costs, _source(images, times), _tissue_areas(run, images), beside=beside)
     return {
         "schema": SCHEMA_VERSION,
         "run_id": next((s.run_id for plan in plans for s in plan.slides), None),
@@ -204,17 +201,16 @@ def _metrics(
             "rater": _groups(reviewed, lambda image: image.plan.rater),
             "batch": _groups(reviewed, lambda image: image.plan.batch),
         },
-        "time": time_figures(times, images, logs, review),
+        "time": time_figures(times, read, logs, review),
         "cost": cost,
         "saving": saving_figures(
-            images,
+            read,
             times,
             costs,
             open_slides=len(assisted) - len(reviewed),
             logs=logs,
             cap_s=review.idle_s,
             tissue_kinds=_tissue_kinds(run),
-            adjudicators=review.adjudicators,
             extra_per_slide=cost.get("machines_per_slide", 0.0),
         ),
         "planted": planted_figures(image.facts for image in reviewed),

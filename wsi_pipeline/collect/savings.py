@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,28 +26,19 @@ MANUAL = "manual"
 Key = tuple[str, str, str]
 
 
-def readings_of(
-    images: Sequence[CollectedImage], times: Mapping[Key, ImageTime], adjudicators: Collection[str] = ()
-) -> list[Reading]:
+def readings_of(images: Sequence[CollectedImage], times: Mapping[Key, ImageTime]) -> list[Reading]:
     """One row per reviewed image; nan where it has no time.
 
-    Second reads, images with planted errors and adjudication are other work and left out. The position is the planned
+    Second reads and images with planted errors are other work and left out. The position is the planned
     one, which counts on from batch to batch of a rater.
 
     Parameters
     ----------
     times
         By batch, rater and slide.
-    adjudicators
-        Raters whose time is no reading.
     """
     taken = [
-        image
-        for image in images
-        if image.state.is_reviewed
-        and not image.slide.repeat
-        and image.slide.planted is None
-        and image.plan.rater not in adjudicators
+        image for image in images if image.state.is_reviewed and not image.slide.repeat and image.slide.planted is None
     ]
     return [
         Reading(
@@ -75,7 +66,6 @@ def saving_figures(
     logs: Sequence[BatchLogs] = (),
     cap_s: float = 300.0,
     tissue_kinds: Mapping[str, str] | None = None,
-    adjudicators: Collection[str] = (),
     extra_per_slide: float = 0.0,
 ) -> dict[str, Any]:
     """`saving` of metrics.json, with break-even, forecast for the slides that are open, and exploratory splits.
@@ -84,17 +74,17 @@ def saving_figures(
 
     Parameters
     ----------
-    adjudicators
-        Raters whose time is no reading.
+    images, times, logs
+        Of readers only: adjudication is no reading.
     extra_per_slide
         What computing and storage add to each slide, in the currency of the configuration.
     """
     # What people say of their own time, or a model does, is no measurement.
-    times = [t for t in times if TimeSource(t.time_source).is_seen and t.rater not in adjudicators]
+    times = [t for t in times if TimeSource(t.time_source).is_seen]
     reason = _unlike(images, times, logs, cap_s)
     if reason is not None:
         return {**saving_of([]).as_json(), "reason": reason}
-    readings = readings_of(images, {(t.batch, t.rater, t.slide_id): t for t in times}, adjudicators)
+    readings = readings_of(images, {(t.batch, t.rater, t.slide_id): t for t in times})
     saving = saving_of(readings)
     found = saving.as_json()
     if saving.ratio is None:

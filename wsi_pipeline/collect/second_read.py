@@ -12,6 +12,7 @@ from wsi_pipeline.collect.changed import area_in, changed_region
 from wsi_pipeline.collect.doubt import is_of_this_handout
 from wsi_pipeline.collect.images import CollectedImage
 from wsi_pipeline.collect.matching import Change, Pair
+from wsi_pipeline.collect.unlike import APPEARANCE, STRUCTURE, unlike_figures
 from wsi_pipeline.collect.work import corrected_path
 from wsi_pipeline.errors import WsiError
 from wsi_pipeline.handout import snapshot_of
@@ -81,12 +82,18 @@ def judged(
         slides=slides,
         reference=reference,
     )
+    every = [t for _, tiles, _ in found for t in tiles]
+    distances = {
+        APPEARANCE: [t.out_of_distribution for t in every],
+        STRUCTURE: [t.structure_distance for t in every],
+    }
     simulated = any(image.source is Source.SIMULATED for image, _, _ in found)
     return {
         "source": str(Source.SIMULATED if simulated else Source.MEASURED),
         "reference": str(reference),
         "caveat": caveat,
         "flags": quality.to_json(),
+        "out_of_distribution": unlike_figures(distances, area, tissue, slides, reference),
     }
 
 

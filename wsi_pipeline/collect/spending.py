@@ -9,20 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from wsi_pipeline.collect.images import CollectedImage
-from wsi_pipeline.collect.time_figures import BatchLogs
 from wsi_pipeline.collect.times import ImageTime
 from wsi_pipeline.config import Costs
 from wsi_pipeline.errors import StoreError
 from wsi_pipeline.files import read_json
 from wsi_pipeline.inference.access import files_of, is_url, told
 from wsi_pipeline.inference.places import map_place
-from wsi_pipeline.measures import active_times
 from wsi_pipeline.measures.ledger import UNTOLD, Basis, Told
 from wsi_pipeline.rundir import RunDir
 from wsi_pipeline.spent import PREDICT, TRAIN, read_spent
 from wsi_pipeline.states import ImageState, Source
 
-_SECONDS = 3600.0
 _GB = 1e9
 
 
@@ -56,21 +53,19 @@ def beside_of(
     run: RunDir,
     costs: Costs,
     images: Sequence[CollectedImage],
-    times: Sequence[ImageTime],
-    logs: Sequence[BatchLogs],
+    settled: Sequence[ImageTime],
     adjudicators: Collection[str],
-    idle_s: float,
 ) -> Beside:
-    """Everything that the ledger counts beside the raters' time.
+    """Everything that the ledger counts beside the readers' time.
 
     Parameters
     ----------
-    images, times, logs
+    images
         Of all batches.
+    settled
+        Times of those who read nothing: adjudication.
     adjudicators
-        Raters whose time is adjudication.
-    idle_s
-        Cut-off of pauses.
+        Whom the configuration names.
     """
     record = _record(run)
     slides = record.get("slides") or {}
@@ -78,7 +73,7 @@ def beside_of(
     compute_s, gpu_s, compute = computing(run, done)
     maps = ((record.get("config") or {}).get("inference") or {}).get("maps")
     storage, stored = storing(run, costs, done, maps)
-    adjudicator_s, adjudicator = adjudicating(images, times, logs, adjudicators, idle_s)
+    adjudicator_s, adjudicator = adjudicating(images, settled, adjudicators)
     return Beside(compute_s, gpu_s, storage, adjudicator_s, len(done) or None, compute, stored, adjudicator)
 
 
@@ -97,17 +92,16 @@ def computing(run: RunDir, done: Sequence[str]) -> tuple[float | None, float | N
         return None, None, Told(why="no hours of computing were noted: an older version predicted, or another machine")
     noted = {item.slide_id for item in spent if item.stage == PREDICT} & set(done)
     trained = [item for item in spent if item.stage == TRAIN]
-    hours = sum(item.paid_s for item in spent if item.stage == PREDICT) / _SECONDS
-    parts = [f"predicting took {_hours(hours)} on {_counted(len(noted), 'slide')}"]
+    seconds = sum(item.paid_s for item in spent if item.stage == PREDICT)
+    parts = [f"predicting took {_duration(seconds)} on {_counted(len(noted), 'slide')}"]
     if trained:
-        hours = sum(item.paid_s for item in trained) / _SECONDS
-        parts.append(f"{_counted(len(trained), 'training')} {_hours(hours)}")
+        parts.append(f"{_counted(len(trained), 'training')} {_duration(sum(item.paid_s for item in trained))}")
     if len(noted) < len(done):
         parts.append(f"of {_counted(len(done) - len(noted), 'slide')} more nothing was noted")
     machines = [item.paid_s for item in spent if not item.on_gpu]
     gpus = [item.paid_s for item in spent if item.on_gpu]
     if gpus:
-        parts.append(f"{_hours(sum(gpus) / _SECONDS)} of it on a GPU")
+        parts.append(f"{_duration(sum(gpus))} of it on a GPU")
     return (
         sum(machines) if machines else None,
         sum(gpus) if gpus else None,
@@ -157,40 +151,26 @@ def _map_bytes(place: Path | str) -> int:
 
 
 def adjudicating(
-    images: Sequence[CollectedImage],
-    times: Sequence[ImageTime],
-    logs: Sequence[BatchLogs],
-    adjudicators: Collection[str],
-    idle_s: float,
+    images: Sequence[CollectedImage], settled: Sequence[ImageTime], adjudicators: Collection[str]
 ) -> tuple[float | None, Told]:
     """Active seconds of adjudicators: on images of their own batches, and, by their own logs, in others' projects."""
-    decided = sum(image.state in {ImageState.ADJUDICATED, ImageState.LOCKED} for image in images)
-    if not adjudicators:
-        if not decided:
-            return None, Told(why="no image was adjudicated")
-        told_of = f"{_counted(decided, 'image')} {'is' if decided == 1 else 'are'} adjudicated"
-        return None, Told(why=f"{told_of}, but `review.adjudicators` names nobody whose time it was")
-    own = [time for time in times if time.rater in adjudicators]
-    seconds = [time.active_s for time in own]
-    simulated = any(time.source == Source.SIMULATED for time in own)
-    known = {(time.batch, time.rater, time.slide_id) for time in own}
-    for log in logs:
-        if log.plan.rater in adjudicators:
-            continue
-        slides = {str(slide.entry_id): slide.slide_id for slide in log.plan.slides}
-        foreign = [session for session in log.sessions if session.rater in adjudicators]
-        for key, time in active_times(foreign, idle_s).items():
-            if key.image in slides and (log.plan.batch, key.rater, slides[key.image]) not in known:
-                seconds.append(time.seconds)
-                simulated = simulated or Source.SIMULATED in time.sources
-    if not seconds:
+    if settled:
+        basis = Basis.SIMULATED if any(time.source == Source.SIMULATED for time in settled) else Basis.MEASURED
+        return sum(time.active_s for time in settled), Told(basis, f"active time in {_counted(len(settled), 'image')}")
+    if adjudicators:
         return None, Told(why="no time of an adjudicator was found")
-    basis = Basis.SIMULATED if simulated else Basis.MEASURED
-    return sum(seconds), Told(basis, f"active time in {_counted(len(seconds), 'image')}")
+    decided = sum(image.state in {ImageState.ADJUDICATED, ImageState.LOCKED} for image in images)
+    if not decided:
+        return None, Told(why="no image was adjudicated")
+    told_of = f"{_counted(decided, 'image')} {'is' if decided == 1 else 'are'} adjudicated"
+    return None, Told(why=f"{told_of}, but `review.adjudicators` names nobody whose time it was")
 
 
-def _hours(hours: float) -> str:
-    return f"{hours:.3g} h"
+def _duration(seconds: float) -> str:
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.3g} s"
 
 
 def _counted(number: int, noun: str) -> str:

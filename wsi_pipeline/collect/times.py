@@ -49,19 +49,29 @@ def logs_of(run: RunDir, plan: Plan) -> tuple[list[Session], list[str]]:
 def times_of(sessions: Sequence[Session], plan: Plan, review: Review) -> tuple[list[ImageTime], list[str]]:
     """Times of a batch's slides, and what was odd, in plain words.
 
-    Only logs of the batch's own rater count; those of others are listed, but for adjudicators, whose time is theirs.
+    Only logs of the batch's own rater count, and those of adjudicators, as their time; others are listed.
     """
-    own = [session for session in sessions if session.rater == plan.rater]
+    counted = {plan.rater, *review.adjudicators}
     problems = [
         f"events/{log}: was written by {rater}, not by {plan.rater}; its time is left out"
-        for log, rater in sorted({(s.log, s.rater) for s in sessions if s.rater != plan.rater})
-        if rater not in review.adjudicators
+        for log, rater in sorted({(s.log, s.rater) for s in sessions if s.rater not in counted})
     ]
-    return rows_of(own, plan, review), problems
+    rows = [
+        row
+        for rater in sorted(counted)
+        for row in rows_of([session for session in sessions if session.rater == rater], plan, review, rater)
+    ]
+    return sorted(rows, key=lambda row: (row.slide_id, row.rater != plan.rater, row.rater)), problems
 
 
-def rows_of(sessions: Sequence[Session], plan: Plan, review: Review) -> list[ImageTime]:
-    """Times of a batch's slides from sessions of one kind of source, by slide."""
+def rows_of(sessions: Sequence[Session], plan: Plan, review: Review, rater: str | None = None) -> list[ImageTime]:
+    """Times of a batch's slides from one person's sessions of one kind of source, by slide.
+
+    Parameters
+    ----------
+    rater
+        Who it is, if not the batch's rater.
+    """
     times = active_times(sessions, review.idle_s)
     beside = {cut: active_times(sessions, cut) for cut in OTHER_CUTOFFS_S}
     slides = {str(slide.entry_id): slide for slide in plan.slides}
@@ -74,6 +84,7 @@ def rows_of(sessions: Sequence[Session], plan: Plan, review: Review) -> list[Ima
         row = _row(
             plan,
             slides[key.image],
+            rater=rater or plan.rater,
             seconds=(time.seconds, *(beside[cut][key].seconds for cut in OTHER_CUTOFFS_S)),
             visits=time.visits,
             cap_s=review.idle_s,
@@ -90,6 +101,7 @@ def reported(plan: Plan, slide: HandedOutSlide, seconds: float, entries: int) ->
     return _row(
         plan,
         slide,
+        rater=plan.rater,
         seconds=(seconds,) * 4,
         visits=entries,
         cap_s=None,
@@ -107,6 +119,7 @@ def _row(
     plan: Plan,
     slide: HandedOutSlide,
     *,
+    rater: str,
     seconds: tuple[float, ...],
     visits: int,
     cap_s: float | None,
@@ -119,7 +132,7 @@ def _row(
         slide_id=slide.slide_id,
         patient=slide.patient,
         batch=plan.batch,
-        rater=plan.rater,
+        rater=rater,
         arm=slide.arm,
         position=slide.position,
         repeat=slide.repeat,

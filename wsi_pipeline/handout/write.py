@@ -194,6 +194,7 @@ def _hand_out_slide(batch: Batch, settings: Handout, slide: HandoutSlide, order:
             image_type=settings.image_type,
             metadata=_metadata(batch.plan, slide, order, part),
             thumbnail=slide.thumbnail,
+            here=slide.uri,
         )
         # The slide is in the project from here on, even if something later in the batch goes wrong.
         batch.project.save()

@@ -14,8 +14,10 @@ from scipy.special import log_softmax, softmax
 
 from wsi_pipeline.errors import StoreError
 from wsi_pipeline.files import read_json, write_json
+from wsi_pipeline.learning.samples import Tile
 from wsi_pipeline.measures.calibration import Reliability, class_reliability
 from wsi_pipeline.models.card import ModelCard
+from wsi_pipeline.states import Source
 
 RANGE: Final = (0.2, 10.0)
 """Temperatures outside of it would say that the model is broken, not that it is overconfident."""
@@ -104,13 +106,27 @@ def calibrate(pixels: Pixels, names: Sequence[str]) -> Calibration:
     )
 
 
-def write_calibration(folder: Path, card: ModelCard, calibration: Calibration | None) -> None:
-    """Keep the figures and diagrams beside the model's card; without any, those of an earlier model go."""
+def write_calibration(
+    folder: Path, card: ModelCard, calibration: Calibration | None, held_out: Sequence[Tile] = ()
+) -> None:
+    """Keep the figures and diagrams beside the model's card; without any, those of an earlier model go.
+
+    Parameters
+    ----------
+    held_out
+        What they were measured on: figures over simulated annotations are simulated.
+    """
     path = folder / CALIBRATION_NAME
     if calibration is None:
         path.unlink(missing_ok=True)
         return
-    head = {"schema": SCHEMA_VERSION, "model": card.model_id, "source": card.trained_on.source}
+    simulated = any(tile.source is Source.SIMULATED for tile in held_out)
+    head = {
+        "schema": SCHEMA_VERSION,
+        "model": card.model_id,
+        "source": str(Source.SIMULATED) if simulated else card.trained_on.source,
+        "slides": len({tile.slide_id for tile in held_out}),
+    }
     write_json(path, {**head, **calibration.to_json()})
 
 

@@ -18,11 +18,13 @@ from torch.nn import functional
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.learning.augment import Augmentation
 from wsi_pipeline.learning.calibrate import Calibration, calibrate, gather, write_calibration
+from wsi_pipeline.learning.familiar import familiar_of
 from wsi_pipeline.learning.labels import UNKNOWN, background_of
 from wsi_pipeline.learning.samples import Crops, Tile
-from wsi_pipeline.models.appearance import Appearance, fit_appearance, windows_of
+from wsi_pipeline.learning.unseen import HeldOut, unseen_tiles
 from wsi_pipeline.models.card import ClassSpec, ModelCard, Provenance
 from wsi_pipeline.models.load import checked_weights, load_card
+from wsi_pipeline.models.structure import write_structure
 from wsi_pipeline.models.torch_runtime import channels_last
 from wsi_pipeline.models.unet import HALO, STRIDE, UNet, read_unet, save_model
 from wsi_pipeline.states import Source
@@ -113,7 +115,8 @@ def train(
     replay
         Old tiles, mixed in when fine-tuning so that what was learned stays.
     held_out
-        Tiles of other patients, to fit the temperature on; without them it stays 1, and the card says so.
+        Tiles of other patients, to fit the temperature on; without them it stays 1, and the card says so. Those of
+        slides or patients that these samples or the parent were trained on are left out, with a warning.
     threads
         Of torch, for this call; None leaves them.
 
@@ -139,7 +142,13 @@ def train(
             net = read_unet(_weights(init), dropout=float(parent.architecture_args.get("dropout", 0)))
         channels_last(net)
         loss = _fit(net, samples, replay, steps, len(classes), seed, recipe, init is not None, progress)
-        calibration = _calibrate(net, held_out, [spec.name for spec in classes])
+        seen = [*samples, *replay]
+        unseen = unseen_tiles(held_out, seen, parent)
+        if unseen.seen:
+            _log.warning("not held out, since the model learned from them: %s", ", ".join(unseen.seen))
+        calibration = _calibrate(net, unseen.tiles, [spec.name for spec in classes])
+        before = None if parent is None else parent.appearance
+        familiar = familiar_of(seen, net, before=before, held_out=unseen.tiles)
     card = ModelCard(
         name=name,
         architecture="unet",
@@ -149,12 +158,13 @@ def train(
         stride=STRIDE,
         classes=tuple(classes),
         temperature=calibration.temperature if calibration else 1.0,
-        trained_on=_provenance([*samples, *replay], parent, steps, seed, loss, calibration),
-        appearance=_appearance([*samples, *replay], parent),
-        notes=_notes(calibration),
+        trained_on=_provenance(seen, parent, steps, seed, loss, calibration, familiar.figures),
+        appearance=familiar.appearance,
+        structure=write_structure(out, familiar.structure),
+        notes=_notes(calibration, unseen),
     )
     saved = save_model(out, net, card)
-    write_calibration(out, saved, calibration)
+    write_calibration(out, saved, calibration, unseen.tiles)
     return saved
 
 
@@ -286,13 +296,19 @@ def tile_logits(net: nn.Module, tile: Tile) -> np.ndarray[tuple[int, int, int], 
 
 
 def _provenance(
-    tiles: Sequence[Tile], parent: ModelCard | None, steps: int, seed: int, loss: float, calibration: Calibration | None
+    tiles: Sequence[Tile],
+    parent: ModelCard | None,
+    steps: int,
+    seed: int,
+    loss: float,
+    calibration: Calibration | None,
+    more: dict[str, float],
 ) -> Provenance:
     before = Provenance() if parent is None else parent.trained_on
     slides = {tile.slide_id for tile in tiles} | set(before.slides)
     patients = {tile.group for tile in tiles if tile.group != tile.slide_id} | set(before.patients)
     simulated = any(tile.source is Source.SIMULATED for tile in tiles) or before.source == Source.SIMULATED
-    figures = {"loss": round(loss, 4)}
+    figures = {"loss": round(loss, 4), **more}
     if calibration is not None:
         figures |= {
             "ece_before": round(calibration.ece_before, 4),
@@ -313,17 +329,9 @@ def _provenance(
     )
 
 
-def _appearance(tiles: Sequence[Tile], parent: ModelCard | None) -> Appearance | None:
-    """What the tiles look like, together with what the parent has seen."""
-    found = [(features, tile.slide_id) for tile in tiles for features in windows_of(tile.image)]
-    before = None if parent is None else parent.appearance
-    own = fit_appearance(np.array([f for f, _ in found]), np.array([s for _, s in found])) if found else None
-    if before is None or own is None:
-        return own or before
-    return before.with_others(own)
-
-
-def _notes(calibration: Calibration | None) -> str:
+def _notes(calibration: Calibration | None, held_out: HeldOut) -> str:
+    if calibration is None and held_out.seen:
+        return "Temperature not fitted: the model or its parent learned from all held-out slides."
     if calibration is None:
         return "Temperature not fitted: no held-out slides were given."
     fitted = f"Temperature fitted on {calibration.groups} held-out patients or slides"

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from wsi_pipeline.errors import ModelError, StoreError
 from wsi_pipeline.files import read_json
 from wsi_pipeline.models.appearance import Appearance
+from wsi_pipeline.models.structure import Structure
 from wsi_pipeline.objects import RGB
 from wsi_pipeline.tiling import cell_side
 
@@ -93,6 +94,8 @@ class ModelCard(_Part):
         Logits are divided by it.
     appearance
         What the training slides look like, to tell places that are unlike them; None where nobody has measured it.
+    structure
+        The same of the network's own features; their statistics are in a file beside the card. `unet` only.
     sha256
         Of the weights file; of the parameters where there are no weights.
     """
@@ -119,6 +122,7 @@ class ModelCard(_Part):
     sha256: Annotated[str | None, Field(pattern=r"^[0-9a-f]{64}$")] = None
     trained_on: Provenance = Provenance()
     appearance: Appearance | None = None
+    structure: Structure | None = None
     notes: str = ""
     licence: str | None = None
 
@@ -157,6 +161,8 @@ class ModelCard(_Part):
             raise ValueError("stride: must be a multiple of output_downsample")
         if self.fixed_window and (self.stated_halo is None or self.window <= 2 * self.stated_halo):
             raise ValueError("fixed_window: needs a `halo`, of less than half the window")
+        if self.structure is not None and self.architecture != "unet":
+            raise ValueError("structure: only of `architecture: unet` the features are known; leave it out")
         if self.blend is not None and self.fixed_window:
             raise ValueError("blend: windows of `fixed_window` do not overlap; leave one of the two out")
         if self.blend is not None and self.stated_halo:
@@ -201,7 +207,14 @@ class ModelCard(_Part):
         """The card as JSON values, keys as in `card.json`."""
         value = self.model_dump(mode="json", by_alias=True)
         # Cards without them stay what they were, and so do the ids of runs.
-        later = {"appearance": None, "fixed_window": False, "preprocessing": "none", "output": "logits", "blend": None}
+        later = {
+            "appearance": None,
+            "structure": None,
+            "fixed_window": False,
+            "preprocessing": "none",
+            "output": "logits",
+            "blend": None,
+        }
         return {key: found for key, found in value.items() if key not in later or found != later[key]}
 
 
@@ -253,7 +266,12 @@ def _sentence(error: Any) -> str:
 
 
 def _suggestion(location: tuple[int | str, ...]) -> str:
-    parts: dict[int | str, type[BaseModel]] = {"classes": ClassSpec, "trained_on": Provenance}
+    parts: dict[int | str, type[BaseModel]] = {
+        "classes": ClassSpec,
+        "trained_on": Provenance,
+        "appearance": Appearance,
+        "structure": Structure,
+    }
     model = ModelCard if len(location) == 1 else parts.get(location[0], ModelCard)
     names = [field.alias or name for name, field in model.model_fields.items()]
     near = difflib.get_close_matches(str(location[-1]), names, n=1)

@@ -17,6 +17,7 @@ from wsi_pipeline.models.onnx_runtime import load_onnx, onnx_ways
 from wsi_pipeline.models.runtime import RuntimeChoice, Way, choose, resolve_device, ways
 from wsi_pipeline.models.segmenter import Segmenter
 from wsi_pipeline.models.stain import StainDensity, parse_baseline
+from wsi_pipeline.models.structure import read_structure
 from wsi_pipeline.models.weights import PICKLED, check_file, files_beside, refuse_pickle, sha256_of
 from wsi_pipeline.models.wsinfer import CONFIG_NAME, is_wsinfer, wsinfer_card
 
@@ -51,7 +52,7 @@ def load_card(path: str | Path) -> ModelCard:
 
 
 def _card_at(path: Path) -> ModelCard:
-    folder = _folder(path)
+    folder = folder_of(path)
     if path.suffix in _WEIGHTS and not path.is_dir():
         return _card_beside(path)
     if path.suffix == ".json" and path.name != CONFIG_NAME:
@@ -83,7 +84,8 @@ def _card_beside(weights: Path) -> ModelCard:
     return card
 
 
-def _folder(path: Path) -> Path:
+def folder_of(path: Path) -> Path:
+    """The folder of a model that is given as this, as a card in it, or as its weights."""
     is_file = path.suffix == ".json" or (path.suffix in _WEIGHTS and not path.is_dir())
     return path.parent if is_file else path
 
@@ -230,11 +232,12 @@ def checked_weights(card: ModelCard, path: Path) -> Path:
     Raises
     ------
     ModelError
-        No file, another SHA-256, another format or network, a pickle, or another number of classes.
+        No file, another SHA-256, another format or network, a pickle, or another number of classes; or the
+        statistics of features beside it cannot be used.
     """
     if card.weights is None:
         raise ModelError(f"model {path}: the card names no `weights` with their `sha256`")
-    weights = _folder(path) / card.weights
+    weights = folder_of(path) / card.weights
     if card.architecture == "unet":
         refuse_pickle(weights)
     if not weights.is_file():
@@ -250,4 +253,6 @@ def checked_weights(card: ModelCard, path: Path) -> Path:
             "the file is damaged or of another model: copy both anew"
         )
     check_file(card, weights)
+    if card.structure is not None:
+        read_structure(card.structure, weights.parent)
     return weights

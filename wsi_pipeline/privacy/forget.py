@@ -56,11 +56,12 @@ def forget_rater(run: RunDir, rater: str, review: Review, *, dry_run: bool = Fal
     Raises
     ------
     ConfigError
-        Nobody of that name was handed out anything.
+        Nobody of that name was handed out anything, or adjudicates.
     """
     plans = read_plans(run)
-    if rater not in {plan.rater for plan in plans}:
-        known = ", ".join(sorted({plan.rater for plan in plans})) or "none"
+    people = {*(plan.rater for plan in plans), *review.adjudicators}
+    if rater not in people:
+        known = ", ".join(sorted(people)) or "none"
         raise ConfigError(f"--rater {rater}: nothing was handed out to that name; raters of this run: {known}")
     name = f"forgotten-{secrets.token_hex(4)}"
     result = Forgotten(name, dry_run)

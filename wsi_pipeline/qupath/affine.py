@@ -46,10 +46,17 @@ _READERS_WITHOUT_CROP = {BIOFORMATS, "qupath.imagej.images.servers.ImageJServerB
 
 
 class SlideFrame(NamedTuple):
-    """What OpenSlide says of a slide: level-0 size in px and the bounds that its file states."""
+    """What OpenSlide says of a slide: level-0 size in px and the bounds that its file states.
+
+    `pixel` is the size of a level-0 pixel in µm (x, y), `magnification` that of the objective, `tile` the size of a
+    stored tile in px; None where the file does not state them.
+    """
 
     size: tuple[int, int]
     bounds: Bounds | None
+    pixel: tuple[float, float] | None = None
+    magnification: float | None = None
+    tile: tuple[int, int] | None = None
 
 
 Probe = Callable[[str], SlideFrame | None]
@@ -263,10 +270,35 @@ def probe_slide(uri: str) -> SlideFrame | None:
 
     try:
         with openslide.OpenSlide(path) as slide:
-            return SlideFrame(slide.dimensions, _bounds(slide.properties))
+            stated = slide.properties
+            return SlideFrame(
+                slide.dimensions,
+                _bounds(stated),
+                _pair(stated, "openslide.mpp-x", "openslide.mpp-y"),
+                _positive(stated, "openslide.objective-power"),
+                _tile(stated),
+            )
     except (openslide.OpenSlideError, OSError) as error:
         logger.debug("OpenSlide does not open %s: %s", path, error)
         return None
+
+
+def _positive(properties: Mapping[str, str], key: str) -> float | None:
+    try:
+        value = float(properties[key])
+    except (KeyError, ValueError):
+        return None
+    return value if value > 0 and math.isfinite(value) else None
+
+
+def _pair(properties: Mapping[str, str], first: str, second: str) -> tuple[float, float] | None:
+    x, y = _positive(properties, first), _positive(properties, second)
+    return None if x is None or y is None else (x, y)
+
+
+def _tile(properties: Mapping[str, str]) -> tuple[int, int] | None:
+    size = _pair(properties, "openslide.level[0].tile-width", "openslide.level[0].tile-height")
+    return None if size is None else (int(size[0]), int(size[1]))
 
 
 def _bounds(properties: Mapping[str, str]) -> Bounds | None:

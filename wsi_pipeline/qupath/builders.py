@@ -135,6 +135,9 @@ def uri_builder(
     mpp: float | None,
     levels: Sequence[LevelLike] = (),
     no_crop: bool = False,
+    pixel: tuple[float, float] | None = None,
+    magnification: float | None = None,
+    tile: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
     """The builder of a plain slide.
 
@@ -146,23 +149,38 @@ def uri_builder(
     mpp
         None leaves everything to the file; a number (µm per level-0 px) replaces the file's calibration, for which
         QuPath needs the whole metadata of an 8-bit RGB image.
+    pixel, magnification, tile
+        What the file states beside that, to stand in the metadata as QuPath's reader would have it: sizes of a pixel
+        in µm (x, y) instead of `mpp`, magnification of the objective, size of a tile in px.
     """
     builder: dict[str, Any] = {"builderType": "uri"}
     if no_crop:
         builder["providerClassName"] = OPENSLIDE
     builder |= {"uri": uri, "args": [NO_CROP] if no_crop else []}
     if mpp is not None:
-        builder["metadata"] = _metadata(name, size, mpp, levels)
+        builder["metadata"] = _metadata(name, size, pixel or (mpp, mpp), levels, tile or (_TILE, _TILE), magnification)
     return builder
 
 
-def _metadata(name: str, size: tuple[int, int], mpp: float, levels: Sequence[LevelLike]) -> dict[str, Any]:
+def file_name(uri: str) -> str:
+    """The slide's file name, decoded: what QuPath calls an image whose metadata do not say otherwise."""
+    return unquote(urlsplit(uri).path.rstrip("/").rpartition("/")[2])
+
+
+def _metadata(
+    name: str,
+    size: tuple[int, int],
+    pixel: tuple[float, float],
+    levels: Sequence[LevelLike],
+    tile: tuple[int, int],
+    magnification: float | None,
+) -> dict[str, Any]:
     width, height = int(size[0]), int(size[1])
     pyramid = [
         {"downsample": float(level.downsample), "width": int(level.width), "height": int(level.height)}
         for level in levels
     ] or [{"downsample": 1.0, "width": width, "height": height}]
-    side = {"value": float(mpp), "unit": "µm"}
+    x, y = ({"value": float(side), "unit": "µm"} for side in pixel)
     return {
         "name": name,
         "width": width,
@@ -175,12 +193,13 @@ def _metadata(name: str, size: tuple[int, int], mpp: float, levels: Sequence[Lev
         "levels": pyramid,
         "channels": [{"name": channel, "color": color} for channel, color in _CHANNELS],
         "pixelCalibration": {
-            "pixelWidth": side,
-            "pixelHeight": dict(side),
+            "pixelWidth": x,
+            "pixelHeight": y,
             "zSpacing": {"value": 1.0, "unit": "z-slice"},
             "timeUnit": "SECONDS",
             "timepoints": [],
         },
-        "preferredTileWidth": _TILE,
-        "preferredTileHeight": _TILE,
+        **({} if magnification is None else {"magnification": float(magnification)}),
+        "preferredTileWidth": tile[0],
+        "preferredTileHeight": tile[1],
     }

@@ -10,6 +10,7 @@ from typing import Any
 import shapely
 from shapely.geometry.base import BaseGeometry
 
+from wsi_pipeline.qupath.beside import beside_the_dump
 from wsi_pipeline.qupath.dump import dump_project
 from wsi_pipeline.qupath.shapes import same_region
 
@@ -48,13 +49,14 @@ def diff_projects(a: Path, b: Path) -> list[str]:
     """One sentence for each difference between two projects; none when they say the same.
 
     Shapes are compared as regions (0.02 px times the perimeter), numbers to 1e-6, the order of objects as such.
+    Beside them the list of classes, and of each image TMA grid, properties and workflow.
 
     Raises
     ------
     ProjectError, QuPathFormatError
         One of the projects cannot be read.
     """
-    return diff_dumps(dump_project(a), dump_project(b))
+    return [*diff_dumps(dump_project(a), dump_project(b)), *_beside(a, b)]
 
 
 def diff_dumps(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
@@ -65,6 +67,17 @@ def diff_dumps(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
         if name in b:
             found += [f"image {name!r}: {what}" for what in _image(a[name], b[name])]
     return found
+
+
+def _beside(a: Path, b: Path) -> Iterator[str]:
+    (project_a, images_a), (project_b, images_b) = beside_the_dump(a), beside_the_dump(b)
+    yield from _fields(project_a, project_b, {key: key for key in project_a})
+    for name in (key for key in images_a if key in images_b):
+        first, second = images_a[name], images_b[name]
+        for key in (k for k in first if k != "workflow"):
+            yield from (f"image {name!r}: {text}" for text in _fields(first, second, {key: key}))
+        if first["workflow"] != second["workflow"]:
+            yield f"image {name!r}: the steps of its workflow differ"
 
 
 def _image(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[str]:

@@ -6,9 +6,10 @@ later image of the same name `name#entryID`; coordinates and WKT are in QuPath's
 
 from __future__ import annotations
 
+import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -18,6 +19,7 @@ from shapely.geometry.base import BaseGeometry
 
 from wsi_pipeline.objects import RGB, Kind, PathObject, Plane, Roi
 from wsi_pipeline.qupath.builders import Builder, builder_size, pixel_size
+from wsi_pipeline.qupath.geojson import features
 from wsi_pipeline.qupath.native_project import NativeImage, NativeProject
 from wsi_pipeline.qupath.project_file import argb_of
 
@@ -53,18 +55,55 @@ def dump_project(path: Path) -> dict[str, Any]:
     """
     project = NativeProject.open(path, read_only=True)
     stated = {i.uri: project.entry(i.entry_id).builder for i in project.images() if i.size is not None}
-    dumped: dict[str, Any] = {}
+    return {key: _image(project, image, stated) for key, image in keyed_images(project).items()}
+
+
+def geojson_of_project(path: Path) -> Iterator[str]:
+    """One JSON object, piece by piece: by the same key the FeatureCollection of each image, which QuPath imports.
+
+    Coordinates are as stored, rounded to 0.01 px. Reads only.
+
+    Raises
+    ------
+    ProjectError, QuPathFormatError
+        As `dump_project`; or an object has a shape that GeoJSON cannot hold (no points, mixed kinds).
+    """
+    project = NativeProject.open(path, read_only=True)
+    before = "{\n"
+    for key, image in keyed_images(project).items():
+        data = project.read_data(image)
+        colors = {} if data is None else _colors(project, data.class_colors)
+        listed = {name: color for name, color in colors.items() if color is not None}
+        yield f'{before}{json.dumps(key, ensure_ascii=False)}: {{"type":"FeatureCollection","features":['
+        between = "\n"
+        for feature in features([] if data is None else data.objects, listed):
+            yield between + feature.decode()
+            between = ",\n"
+        yield "]}"
+        before = ",\n"
+    yield "{}\n" if before == "{\n" else "\n}\n"
+
+
+def keyed_images(project: NativeProject) -> dict[str, NativeImage]:
+    """The images in the project's order, by name, for a later one of the same name `name#entryID`."""
+    keyed: dict[str, NativeImage] = {}
     for image in project.images():
-        key = image.name if image.name not in dumped else f"{image.name}#{image.entry_id}"
-        dumped[key] = _image(project, image, stated)
-    return dumped
+        key = image.name
+        while key in keyed:  # more than once where a name itself ends like such a key
+            key = f"{key}#{image.entry_id}"
+        keyed[key] = image
+    return keyed
+
+
+def _colors(project: NativeProject, own: Mapping[str, RGB | None]) -> dict[str, RGB | None]:
+    """Colours of classes: those of the list win in QuPath, as they are set before any image is opened."""
+    return {**own, **{c.name: c.color for c in project.path_classes if c.color}}
 
 
 def _image(project: NativeProject, image: NativeImage, stated: Mapping[str, Builder]) -> dict[str, Any]:
     entry = project.entry(image.entry_id)
     data = project.read_data(image)
-    # The list's colours win in QuPath: they are set before any image is opened.
-    colors = {} if data is None else {**data.class_colors, **{c.name: c.color for c in project.path_classes if c.color}}
+    colors = {} if data is None else _colors(project, data.class_colors)
     builder = entry.builder if image.size is not None else stated.get(image.uri, entry.builder)
     size, pixels = builder_size(builder), pixel_size(builder)
     return {

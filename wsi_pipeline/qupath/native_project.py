@@ -17,7 +17,7 @@ from wsi_pipeline.files import write_bytes
 from wsi_pipeline.objects import PathClass, PathObject
 from wsi_pipeline.qupath import project_file
 from wsi_pipeline.qupath.affine import affine_of, invert, probe_slide
-from wsi_pipeline.qupath.builders import local_path, slide_uri, uri_builder
+from wsi_pipeline.qupath.builders import file_name, local_path, slide_uri, uri_builder
 from wsi_pipeline.qupath.data_files import DataFiles, backup_of
 from wsi_pipeline.qupath.frames import depth_first, moved, plan_replacement
 from wsi_pipeline.qupath.lookup import find_image
@@ -160,18 +160,12 @@ class NativeProject:
         image_type: str = "UNSET",
         metadata: Mapping[str, str] | None = None,
         thumbnail: NDArray[Any] | None = None,
+        here: str | None = None,
     ) -> NativeImage:
         self._writable()
         kind = checked_image_type(image_type)
         address = slide_uri(uri)
-        builder = uri_builder(
-            address,
-            name,
-            size=size,
-            mpp=mpp if mpp_source == "config" else None,
-            levels=levels,
-            no_crop=crop is not None or _is_cropped(address),
-        )
+        builder = _builder(address, name, size, mpp, mpp_source == "config", levels, crop, here)
         entry = self._file.add(name, builder, metadata or {}, above=self._data.highest_id())
         image = self._images[entry.entry_id] = NativeImage(self, entry)
         folder = self._data.folder(entry.entry_id)
@@ -330,12 +324,42 @@ def jpeg(pixels: NDArray[Any]) -> bytes:
     return buffer.getvalue()
 
 
-def _is_cropped(uri: str) -> bool:
-    """Whether QuPath's OpenSlide would crop the slide; only slides on this machine can be asked."""
-    if local_path(uri) is None:
-        return False
-    frame = probe_slide(uri)
-    return frame is not None and frame.bounds is not None
+def _builder(
+    address: str,
+    name: str,
+    size: tuple[int, int],
+    mpp: float,
+    given: bool,
+    levels: Sequence[LevelLike],
+    crop: Bounds | None,
+    here: str | None,
+) -> dict[str, Any]:
+    """How QuPath shall open a slide; `given` says that `mpp` replaces the file's own, `here` is its address here.
+
+    QuPath 0.6 and 0.7 give the opened image the name of its entry, and where its metadata had another name (without
+    any, that is the file's) they take the image for changed and ask at each closing whether to save it. So an image
+    under another name (masked, or one of two of the same name) gets the whole metadata, as OpenSlide reads them.
+    """
+    # Only slides on this machine can be asked.
+    is_remote = here is not None and "://" in here and not here.lower().startswith("file:")
+    seen = address if here is None or is_remote else slide_uri(here)
+    frame = probe_slide(seen) if local_path(seen) is not None else None
+    no_crop = crop is not None or (frame is not None and frame.bounds is not None)
+    if given:
+        return uri_builder(address, name, size=size, mpp=mpp, levels=levels, no_crop=no_crop)
+    if name == file_name(address) or frame is None or frame.size != size or not levels:
+        return uri_builder(address, name, size=size, mpp=None, levels=levels, no_crop=no_crop)
+    return uri_builder(
+        address,
+        name,
+        size=size,
+        mpp=mpp,
+        levels=levels,
+        no_crop=no_crop,
+        pixel=frame.pixel,
+        magnification=frame.magnification,
+        tile=frame.tile,
+    )
 
 
 def _header(builder: Mapping[str, Any]) -> dict[str, Any]:

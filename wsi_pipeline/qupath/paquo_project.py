@@ -236,6 +236,7 @@ class PaquoProject:
         image_type: str = "UNSET",
         metadata: Mapping[str, str] | None = None,
         thumbnail: NDArray[Any] | None = None,
+        here: str | None = None,
     ) -> PaquoImage:
         self._writable()
         kind = checked_image_type(image_type)
@@ -299,7 +300,7 @@ class PaquoProject:
             with qupath_errors(image.name):
                 self._insert(image, fresh)
         if fresh or told:
-            self._save_image(image, expected=len(present) + len(fresh))
+            self._save_image(image, expected=len(present) + len(fresh), properties=properties)
         return len(fresh)
 
     def replace_run_objects(
@@ -324,7 +325,7 @@ class PaquoProject:
                 self._remove(image, change.going)
                 self._insert(image, new)
         if change.going or new or told:
-            self._save_image(image, expected=len(staying) + len(new))
+            self._save_image(image, expected=len(staying) + len(new), properties=properties)
         return Replaced(replaced=len(change.going), kept=change.kept)
 
     def save(self) -> None:
@@ -435,8 +436,8 @@ class PaquoProject:
         # Everything inside of them goes too, so nothing has to be kept.
         hierarchy.removeObjects(going, False)
 
-    def _save_image(self, image: PaquoImage, *, expected: int) -> None:
-        """Let QuPath save one image, and count what lies in its file then."""
+    def _save_image(self, image: PaquoImage, *, expected: int, properties: Mapping[str, str] | None = None) -> None:
+        """Let QuPath save one image, and look at what lies in its file then: how many objects, and the properties."""
         current = self._data.check_unchanged(image.entry_id, image.name)
         if current is not None:
             self._data.keep(image.entry_id, current)
@@ -444,11 +445,14 @@ class PaquoProject:
             image.paquo_image.save()
         self._changed = True  # QuPath may have added the slide's metadata to the entry
         raw = self._data.read(image.entry_id, image.name)
-        found = None if raw is None else len(read_qpdata(raw).objects)
-        if found != expected:
+        saved = None if raw is None else read_qpdata(raw)
+        found = None if saved is None else len(saved.objects)
+        wanted = properties or {}
+        if saved is None or found != expected or not wanted.items() <= saved.properties.items():
+            beside = f", with {', '.join(wanted)}," if wanted else ""
             raise ProjectError(
-                f"{image.name}: {expected} objects should be saved and {found or 'none'} are in the file; QuPath skips "
-                f"the save of a slide that it cannot reach ({image.uri})"
+                f"{image.name}: {expected} objects{beside} should be saved and {found or 'none'} are in the file; "
+                f"QuPath skips the save of a slide that it cannot reach ({image.uri})"
             )
         self._data.mark(image.entry_id, sha256_file(self._data.qpdata(image.entry_id)))
 

@@ -137,6 +137,7 @@ class Project(Protocol):
         image_type: str = "UNSET",
         metadata: Mapping[str, str] | None = None,
         thumbnail: NDArray[Any] | None = None,
+        here: str | None = None,
     ) -> ProjectImage:
         """Add a slide, so that QuPath opens it without a question and shows it in level-0 px.
 
@@ -158,6 +159,9 @@ class Project(Protocol):
             As in the configuration (`brightfield_h_e`) or in QuPath (`BRIGHTFIELD_H_E`).
         thumbnail
             uint8 (h, w, 3), RGB.
+        here
+            Address of the same slide on this machine, where `uri` is that of another one: what the project has to
+            state of the slide is asked there.
         """
 
     def set_metadata(self, entry: int | ProjectImage, metadata: Mapping[str, str]) -> None:

@@ -23,6 +23,7 @@ from wsi_pipeline.objects import META_RUN, Kind, PathObject
 from wsi_pipeline.regions.confidence import TileSums, stripe_sums
 from wsi_pipeline.regions.contours import ProbabilityMap, level_of
 from wsi_pipeline.regions.picks import Candidate, pick
+from wsi_pipeline.regions.unlike import Unlike, is_strange
 from wsi_pipeline.states import REVIEW_CLASS
 from wsi_pipeline.tiling import Bounds
 
@@ -46,9 +47,6 @@ PANEL: Final = 16 * STEP
 
 Reader = Callable[[Bounds], NDArray[np.uint8]]
 
-# Of a tile: how far it lies from what the model was trained on (1 is the edge of that), and in what.
-Strangeness = tuple[float, str]
-
 
 @dataclass(frozen=True, slots=True)
 class ReviewTile:
@@ -59,7 +57,8 @@ class ReviewTile:
     in µm² that is expected to be changed. `rank` 1 is reviewed first. `flagged` tiles are handed out for a look, those
     of the `audit` as a random check of the others; `audit_chance` is a tile's chance to be drawn for it, 0 of flagged
     ones. What is not known is None: `confidence` where nothing is predicted, `mutual_information` where each place was
-    predicted once, `out_of_distribution` (above 1 is strange) of a model whose card holds no statistics.
+    predicted once, `out_of_distribution` (colour and sharpness) and `structure_distance` (the network's own features;
+    above 1 is strange in both) of a model whose card holds no such statistics.
     """
 
     slide_id: str
@@ -79,12 +78,23 @@ class ReviewTile:
     confidence: float | None = None
     mutual_information: float | None = None
     out_of_distribution: float | None = None
+    structure_distance: float | None = None
     audit: bool = False
     audit_chance: float = 0.0
 
     @property
     def label(self) -> str:
         return f"{self.rank}. {self.reason}"
+
+    @property
+    def strange_appearance(self) -> bool | None:
+        """Whether it is unlike the training slides in colour or sharpness."""
+        return is_strange(self.out_of_distribution)
+
+    @property
+    def strange_structure(self) -> bool | None:
+        """Whether it is unlike the training slides in the network's own features."""
+        return is_strange(self.structure_distance)
 
     @property
     def handed_out(self) -> bool:
@@ -102,7 +112,7 @@ def review_tiles(
     mpp: float,
     slide_id: str,
     exclusive: bool = True,
-    strangeness: Mapping[tuple[int, int], Strangeness] | None = None,
+    strangeness: Mapping[tuple[int, int], Unlike] | None = None,
 ) -> list[ReviewTile]:
     """One row for each tile that holds tissue, ranked; see `wsi_pipeline.regions.picks` for what is flagged.
 
@@ -122,9 +132,9 @@ def review_tiles(
         for top in range(0, source.size[1], side):
             found.extend(_tiles_of_row(source, maps, tissue, panel, top, side, level_of(threshold), exclusive))
     found.sort(key=lambda values: (values.bounds.y, values.bounds.x))
-    odd = strangeness or {}
+    odd, known_of_none = strangeness or {}, Unlike()
     picked = pick(
-        [_candidate(values, side, mpp, odd.get((values.bounds.x, values.bounds.y))) for values in found],
+        [_candidate(values, side, mpp, odd.get((values.bounds.x, values.bounds.y), known_of_none)) for values in found],
         most=settings.max_tiles,
         audits=settings.audit_tiles,
         key=slide_id,
@@ -132,7 +142,7 @@ def review_tiles(
     tiles = []
     for rank, choice in enumerate(picked, start=1):
         values = found[choice.index]
-        b, strange = values.bounds, odd.get((values.bounds.x, values.bounds.y))
+        b, strange = values.bounds, odd.get((values.bounds.x, values.bounds.y), known_of_none)
         tiles.append(
             ReviewTile(
                 slide_id=slide_id,
@@ -151,7 +161,8 @@ def review_tiles(
                 margin=values.sums.margin,
                 confidence=values.sums.confidence,
                 mutual_information=values.sums.mutual_information,
-                out_of_distribution=None if strange is None else strange[0],
+                out_of_distribution=strange.appearance,
+                structure_distance=strange.structure,
                 audit=choice.audit,
                 audit_chance=choice.chance,
             )
@@ -164,13 +175,13 @@ def tile_side(downsample: float, settings: Review, mpp: float) -> int:
     return max(math.ceil(downsample), round(settings.tile_um / mpp))
 
 
-def _candidate(values: _Values, side: int, mpp: float, strange: Strangeness | None) -> Candidate:
+def _candidate(values: _Values, side: int, mpp: float, strange: Unlike) -> Candidate:
     return Candidate(
         column=values.bounds.x // side,
         row=values.bounds.y // side,
         score=values.expected_um2(mpp),
         share=values.sums.expected,
-        strange=None if strange is None else strange[0],
+        strange=strange.most,
     )
 
 
@@ -282,12 +293,12 @@ def _tissue_of(tissue: TissueMask, stripe: Bounds, downsample: float) -> NDArray
     return result
 
 
-def _reason(values: _Values, classes: Sequence[str], strange: Strangeness | None) -> str:
+def _reason(values: _Values, classes: Sequence[str], strange: Unlike) -> str:
     """Why to look there, in words that a tile of the random check has as well: how unsure the model is stays out."""
     sums = values.sums
     name = classes[int(np.argmax(sums.probability))]
-    if strange is not None and strange[0] > 1:
-        return f"unlike the training slides in {strange[1]}"
+    if strange.reason is not None:
+        return strange.reason
     if sums.predicted_share == 0:
         return f"nothing predicted, yet {name} is possible"
     if sums.predicted_share >= 0.98:
@@ -313,6 +324,9 @@ _COLUMNS: Final = {
     "confidence": "float32",
     "mutual_information": "float32",
     "out_of_distribution": "float32",
+    "structure_distance": "float32",
+    "strange_appearance": "bool_",
+    "strange_structure": "bool_",
     "audit": "bool_",
     "audit_chance": "float32",
 }
@@ -337,7 +351,8 @@ def _table(tiles: Sequence[ReviewTile]) -> pa.Table:
     schema = pa.schema(columns, metadata={"schema": str(SCHEMA_VERSION)})
     if not tiles:
         return schema.empty_table()
-    lines = b"\n".join(orjson.dumps(asdict(tile)) for tile in tiles)
+    flags = ("strange_appearance", "strange_structure")
+    lines = b"\n".join(orjson.dumps({**asdict(t), **{name: getattr(t, name) for name in flags}}) for t in tiles)
     parse = pyarrow.json.ParseOptions(explicit_schema=schema, newlines_in_values=False)
     read = pyarrow.json.ReadOptions(use_threads=False, block_size=max(len(lines) + 1, 2**16))
     # A cast would do the same, and load 0.1 s of pyarrow's functions.

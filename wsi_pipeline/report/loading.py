@@ -255,5 +255,5 @@ def _colors(model: Mapping[str, Any], slides: Sequence[Slide], metrics: Mapping[
 
 def _files(run: RunDir) -> dict[str, str]:
     """Data files that are there, by their name, as links from the report's folder."""
-    paths: tuple[Path, ...] = (run.run_json, run.metrics, *sorted(run.review.glob("*.parquet")), run.project)
+    paths: tuple[Path, ...] = (run.run_json, run.metrics, *sorted(run.review.glob("*.parquet")), run.queue, run.project)
     return {path.name: f"../{path.relative_to(run.root).as_posix()}" for path in paths if path.is_file()}

@@ -43,6 +43,7 @@ from wsi_pipeline.report.screen import pooled_classes, screen
 from wsi_pipeline.report.splits import DEFINITION as SPLITS
 from wsi_pipeline.report.splits import FALSE_POSITIVES, splits
 from wsi_pipeline.report.thrift import LIMIT_BYTES, STEPS, Thrift
+from wsi_pipeline.report.unlike import unlike_table
 from wsi_pipeline.rundir import RunDir
 
 logger = logging.getLogger(__name__)
@@ -147,6 +148,7 @@ class _View:
             "confidence": confidence_charts(facts),
             "flags": flag_table(facts),
             "blind_flags": blind_flag_table(facts),
+            "unlike": unlike_table(facts),
             "ledger": ledger_table(facts),
             "economy": economy(facts),
             "economy_definition": ECONOMY,

@@ -287,13 +287,9 @@ def _given(
             size=slide.size,
             classes=[*classes, *settings.classes],
         )
-    thumbnail = slide.thumbnail
-    if settings.blind and thumbnail is not None and slide.tissue is not None:
-        thumbnail = _tissue_only(thumbnail, slide.tissue.mask)
     return replace(
         slide,
         objects=objects,
-        thumbnail=thumbnail,
         arm=case.arm,
         position=case.position,
         repeat=case.repeat,
@@ -336,8 +332,9 @@ def _ready(run: RunDir, record: RunRecord, slide_id: str, slide: SlideRecord) ->
         levels, crop, size = opened.levels, opened.crop, opened.size
     regions = read_geojson(folder.regions)
     tiles = tile_objects(read_tiles(folder.tiles), run_id=record.run_id)
+    tissue = TissueMask.load(folder.tissue)
     with Image.open(folder.thumbnail) as image:
-        thumbnail = np.asarray(image.convert("RGB"))
+        thumbnail = _tissue_only(np.asarray(image.convert("RGB")), tissue.mask)
     return HandoutSlide(
         slide_id=slide_id,
         name=slide.name if _is_unique(record, slide.name) else f"{slide.name} ({slide_id})",
@@ -352,7 +349,7 @@ def _ready(run: RunDir, record: RunRecord, slide_id: str, slide: SlideRecord) ->
         objects=[*regions, *tiles],
         thumbnail=thumbnail,
         flags=summary["flags"],
-        tissue=TissueMask.load(folder.tissue),
+        tissue=tissue,
     )
 
 

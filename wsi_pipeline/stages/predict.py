@@ -19,6 +19,7 @@ from wsi_pipeline.files import remove_partials
 from wsi_pipeline.inference import Engine, EngineSettings, SlideJob, SlideResult
 from wsi_pipeline.inference.places import map_place
 from wsi_pipeline.models import ModelCard, RuntimeChoice, is_named, load_card
+from wsi_pipeline.models.gauge import Gauge, open_gauge
 from wsi_pipeline.progress import LogProgress, Progress
 from wsi_pipeline.rundir import RunDir
 from wsi_pipeline.spent import PREDICT, Meter
@@ -148,9 +149,10 @@ def _predict(
     meter = Meter(run.compute_log, PREDICT)
     with Engine(model_path, settings) as engine, ThreadPoolExecutor(1, thread_name_prefix="regions") as pool:
         ledger.set_runtime(engine.runtime)
+        gauge = open_gauge(engine.card, model_path, runtime=engine.runtime.runtime, device=engine.runtime.device)
         device, units = engine.runtime.device, engine.units
         progress.begin("predict", len(todo))
-        work = _Work(config, run, engine.card, ledger, progress, pool)
+        work = _Work(config, run, engine.card, gauge, ledger, progress, pool)
         try:
             for result in engine.predict(work.jobs(todo), progress.advance, work.tracing):
                 work.take(result)
@@ -182,6 +184,7 @@ class _Work:
         config: Config,
         run: RunDir,
         card: ModelCard,
+        gauge: Gauge | None,
         ledger: Ledger,
         progress: Progress,
         pool: ThreadPoolExecutor,
@@ -189,6 +192,7 @@ class _Work:
         self._config = config
         self._run = run
         self._card = card
+        self._gauge = gauge
         self._ledger = ledger
         self._progress = progress
         self._pool = pool
@@ -233,7 +237,9 @@ class _Work:
             return
         tracer = self.tracing.take(result.slide_id, result.store)
         run_id, folder = self._ledger.record.run_id, self._run.slide(result.slide_id)
-        job = self._pool.submit(finish_slide, prepared, result.store, tracer, self._config, self._card, run_id, folder)
+        job = self._pool.submit(
+            finish_slide, prepared, result.store, tracer, self._config, self._card, run_id, folder, self._gauge
+        )
         self._finishing.append((result.slide_id, job))
         self.settle(MOST_FINISHING)
 

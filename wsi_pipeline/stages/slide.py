@@ -25,6 +25,7 @@ from wsi_pipeline.inference.access import remove_store, store_exists
 from wsi_pipeline.inference.slide_work import map_info
 from wsi_pipeline.models import ModelCard
 from wsi_pipeline.models.ensemble import Passes
+from wsi_pipeline.models.gauge import Gauge
 from wsi_pipeline.models.macenko import Stains
 from wsi_pipeline.objects import PathObject
 from wsi_pipeline.qupath.geojson import write_geojson
@@ -147,10 +148,12 @@ def finish_slide(
     card: ModelCard,
     run_id: str,
     folder: SlideDir,
+    gauge: Gauge | None = None,
 ) -> dict[str, Any]:
     """Polygons, review tiles, overview and summary of a slide whose map is there; returns the summary.
 
-    `tracer` is of `regions.tracer_of`: what it has not traced yet is traced now.
+    `tracer` is of `regions.tracer_of`: what it has not traced yet is traced now. `gauge` is of the model, where its
+    card has statistics of features.
 
     Raises
     ------
@@ -158,7 +161,7 @@ def finish_slide(
         The slide, its map or its folder cannot be used, or its polygons defeat the geometry library.
     """
     try:
-        return _finish(prepared, store, tracer, config, card, run_id, folder)
+        return _finish(prepared, store, tracer, config, card, run_id, folder, gauge)
     except (shapely.errors.ShapelyError, ArithmeticError, MemoryError, ValueError, OSError) as error:
         if isinstance(error, WsiError):
             raise
@@ -173,6 +176,7 @@ def _finish(
     card: ModelCard,
     run_id: str,
     folder: SlideDir,
+    gauge: Gauge | None,
 ) -> dict[str, Any]:
     slide_id = prepared.ref.slide_id
     names = [spec.name for spec in card.foreground]
@@ -187,12 +191,13 @@ def _finish(
         tracer=tracer,
     )
     strangeness = None
-    if card.appearance is not None:
+    if card.appearance is not None or gauge is not None:
         with open_slide(prepared.ref) as slide:
             strangeness = strange_tiles(
                 slide,
                 prepared.tissue,
-                card.appearance,
+                card,
+                gauge,
                 config.review,
                 downsample=prepared.downsample,
                 map_downsample=store.downsample,
