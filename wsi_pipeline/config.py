@@ -60,7 +60,7 @@ class Model(Section):
 
     path: str
     device: str = "auto"
-    runtime: Literal["auto", "torch", "openvino", "onnxruntime"] = "auto"
+    runtime: Literal["auto", "torch", "torch.compile", "openvino", "onnxruntime"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     classes: tuple[str, ...] | None = Field(
         default=None, description="classes that the model must have, so that a wrong card is found before the run"

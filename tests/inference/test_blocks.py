@@ -79,6 +79,16 @@ def test_batches_hold_windows_of_one_shape_and_lose_none(sizes: list[tuple[int, 
         assert len(batch) == 1 or len(batch) * width * height <= pixels
 
 
+@given(st.lists(st.integers(1, 2), max_size=20), st.integers(0, 50), st.integers(1, 4))
+def test_no_more_windows_go_together_than_are_wanted(sides: list[int], pixels: int, most: int) -> None:
+    windows = [(n, Window(Bounds(0, 0, side, side), 1)) for n, side in enumerate(sides)]
+    found = list(batches(windows, pixels, most))
+    assert sorted(n for batch in found for n, _ in batch) == list(range(len(windows)))
+    for batch in found:
+        assert len(batch) <= most
+        assert len(batch) == 1 or len(batch) * batch[0][1].bounds.width ** 2 <= pixels
+
+
 @given(st.sets(st.tuples(st.integers(0, 9), st.integers(0, 9))), st.integers(1, 4))
 def test_the_order_of_blocks_leaves_none_out(blocks: set[tuple[int, int]], height: int) -> None:
     ordered = strip_order(sorted(blocks), height)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -162,6 +163,63 @@ def test_a_scheduler_that_goes_away_is_told_and_the_rest_can_be_done_later(
         list(engine.predict([make_job(ref, tmp_path / "p.zarr")], leave))
     assert predict(ref, tmp_path / "p.zarr").complete
     assert tree(tmp_path / "p.zarr") == undisturbed
+
+
+def test_workers_that_all_go_and_do_not_come_back_are_told_after_a_while(
+    ref: SlideRef,
+    undisturbed: dict[str, str],
+    tmp_path: Path,
+    scheduler: LocalCluster,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dask_cluster, "WORKERS_S", 3)
+    monkeypatch.setattr(dask_cluster, "LOOK_S", 0.5)
+
+    def leave(slide_id: str, done: int, total: int) -> None:
+        if done and scheduler.workers:
+            scheduler.scale(0)
+            scheduler.sync(scheduler._correct_state)
+
+    settings = EngineSettings(block=256, window=384, scheduler=scheduler.scheduler_address)
+    told = "there has been no dask worker for 3 s.*what is done is kept"
+    with pytest.raises(ClusterError, match=told), Engine(BASELINE, settings) as engine:
+        list(engine.predict([make_job(ref, tmp_path / "p.zarr")], leave))
+    assert predict(ref, tmp_path / "p.zarr").complete
+    assert tree(tmp_path / "p.zarr") == undisturbed
+
+
+def test_a_call_waits_for_a_worker_that_is_late_and_not_for_one_that_never_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dask_cluster, "LOOK_S", 0.2)
+    options = {"processes": False, "dashboard_address": "127.0.0.1:0", "worker_dashboard_address": "127.0.0.1:0"}
+    with LocalCluster(n_workers=0, threads_per_worker=1, **options) as local, Client(local) as client:
+        with pytest.raises(ClusterError, match="there has been no dask worker for 1 s"):
+            DaskCluster(client, threads=None, patience_s=1.0).call(sum, [1, 2], gpu=False)
+        tasks = DaskCluster(client, threads=None, patience_s=1.0).tasks(gpu=False)
+        tasks.submit(sum, [1, 2])
+        with pytest.raises(ClusterError, match="there has been no dask worker for 1 s"):
+            tasks.next()
+        timer = threading.Timer(2.0, local.scale, args=(1,))
+        timer.start()
+        assert DaskCluster(client, threads=None, patience_s=None).call(sum, [1, 2], gpu=False) == 3
+        assert DaskCluster(client, threads=None, patience_s=60.0).call(sum, [3, 4], gpu=False) == 7
+        timer.join()
+
+
+def test_a_time_out_of_the_call_itself_is_its_own() -> None:
+    options = {"processes": False, "dashboard_address": "127.0.0.1:0", "worker_dashboard_address": "127.0.0.1:0"}
+    with LocalCluster(n_workers=1, threads_per_worker=1, **options) as local, Client(local) as client:
+        with pytest.raises(TimeoutError, match="of its own"):
+            DaskCluster(client, threads=None, patience_s=9.0).call(slow, gpu=False)
+        tasks = DaskCluster(client, threads=None, patience_s=9.0).tasks(gpu=False)
+        tasks.submit(slow, None)
+        outcome = tasks.next().outcome()
+        assert isinstance(outcome, TimeoutError)
+
+
+def slow(argument: object = None) -> None:
+    raise TimeoutError("of its own")
 
 
 def test_a_gpu_worker_counts_as_it_says_and_others_do_not() -> None:

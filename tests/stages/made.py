@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from logging import Logger, getLogger
 from pathlib import Path
@@ -75,6 +75,28 @@ def start(*arguments: str | Path, threads: int = 1) -> subprocess.Popen[str]:
     env = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": str(threads)}
     command = [sys.executable, "-m", "wsi_pipeline.cli", *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+
+
+Starter = Callable[..., subprocess.Popen[str]]
+
+
+@contextmanager
+def starting() -> Iterator[Starter]:
+    """`start`; what it started is gone afterwards, also what was stopped (SIGSTOP) and is not continued."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def start_one(*arguments: str | Path) -> subprocess.Popen[str]:
+        processes.append(start(*arguments))
+        return processes[-1]
+
+    try:
+        yield start_one
+    finally:
+        for process in processes:
+            # SIGKILL ends a process that is stopped, too.
+            process.kill()
+            with process:
+                pass
 
 
 @contextmanager

@@ -16,7 +16,16 @@ import pytest
 import tifffile
 
 from tests.slides.served import Served, serving
-from tests.stages.made import files_of, record_of, run_of, small_slide, start, states_of, write_config
+from tests.stages.made import (
+    Starter,
+    files_of,
+    record_of,
+    run_of,
+    small_slide,
+    starting,
+    states_of,
+    write_config,
+)
 from tests.watching import files_below
 from wsi_pipeline.cli.app import run
 from wsi_pipeline.slides import remote
@@ -196,14 +205,39 @@ def test_a_disk_that_is_full_is_named_and_the_rest_done_when_there_is_room(
 # ---- two at once
 
 
+@pytest.fixture
+def started() -> Iterator[Starter]:
+    with starting() as start_one:
+        yield start_one
+
+
+def test_a_process_that_a_test_leaves_stopped_is_ended() -> None:
+    left: list[subprocess.Popen[str]] = []
+
+    def fails() -> None:
+        with starting() as start_one:
+            left.append(start_one("--help"))
+            left[0].send_signal(signal.SIGSTOP)
+            raise AssertionError("midway")
+
+    with pytest.raises(AssertionError, match="midway"):
+        fails()
+    assert left[0].returncode == -signal.SIGKILL
+    with pytest.raises(ProcessLookupError):
+        os.kill(left[0].pid, 0)
+
+
 def test_a_second_run_on_one_output_is_refused_and_the_first_goes_on(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    started: Starter,
 ) -> None:
     config = write_config(tmp_path, [folder / "first.tif", folder / "second.tif"])
     assert run(["predict", str(config)]) == 0
     alone = files_of(run_of(config))
     shutil.rmtree(run_of(config).root)
-    first = start("predict", config)
+    first = started("predict", config)
     while not files_below(run_of(config).root / "slides"):
         assert first.poll() is None
         time.sleep(0.001)

@@ -36,6 +36,13 @@ def _in_words(value: Any) -> Any:
     return ("\n".join(value) or "none yet: --model measures one") if isinstance(value, list) else value
 
 
+def _compiling() -> str:
+    from wsi_pipeline.models.machine import compiler_missing
+
+    missing = compiler_missing()
+    return "there is a C++ compiler: tried with each U-Net" if missing is None else f"not tried: {missing}"
+
+
 def _facts() -> dict[str, Any]:
     from wsi_pipeline.models.machine import available_cores, cache_dir, cpu_name, installed, may_have_cuda
     from wsi_pipeline.models.runtime import kept_choices
@@ -49,6 +56,7 @@ def _facts() -> dict[str, Any]:
         **versions(),
         "openvino": installed("openvino")
         or "not installed: pip install 'wsi-pipeline[openvino]' (faster on most CPUs)",
+        "torch.compile": _compiling(),
         "s3fs": installed("s3fs") or "not installed: pip install 'wsi-pipeline[s3]' to read s3://",
         "gcsfs": installed("gcsfs") or "not installed: pip install 'wsi-pipeline[gcs]' to read gs://",
         "machine": f"{platform.system()} {platform.machine()}, {cpu_name()}, {available_cores()} cores",

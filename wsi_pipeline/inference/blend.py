@@ -38,16 +38,19 @@ class BlendComputer:
 
     Parameters
     ----------
-    batch
-        Pixels that the model gets at once; one window at least.
+    batch, most
+        Pixels and windows that the model gets at once, at most; one window at least.
     passes
         Also made of each window whose mean entropy lies above `passes.above`.
     """
 
-    def __init__(self, segmenter: Segmenter, *, batch: int, passes: Passes | None = None) -> None:
+    def __init__(
+        self, segmenter: Segmenter, *, batch: int, most: int | None = None, passes: Passes | None = None
+    ) -> None:
         card = segmenter.card
         self._segmenter = segmenter
         self._batch = batch
+        self._most = most
         self._passes = passes
         self._side, self._step, self._factor = card.window, step_of(card), card.output_downsample
         self._weights = window_weights(card.window // card.output_downsample)
@@ -71,7 +74,7 @@ class BlendComputer:
         card, bounds = self._segmenter.card, area.bounds
         mixture = Mixture(card, bounds.height // self._factor, bounds.width // self._factor)
         windows = [(number, window) for number, region in enumerate(pixels.regions) for window in region.windows]
-        for batch in batches(windows, self._batch):
+        for batch in batches(windows, self._batch, self._most):
             images = np.stack([cut(pixels.images[n], pixels.regions[n].bounds, w.bounds) for n, w in batch])
             self._add(mixture, bounds, [window.bounds for _, window in batch], images)
         maps = mixture.maps()

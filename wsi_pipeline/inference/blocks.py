@@ -74,10 +74,12 @@ def plan_block(
     return regions
 
 
-def batches(windows: Iterable[tuple[int, Window]], pixels: int) -> Iterator[list[tuple[int, Window]]]:
+def batches(
+    windows: Iterable[tuple[int, Window]], pixels: int, most: int | None = None
+) -> Iterator[list[tuple[int, Window]]]:
     """Windows of one shape together, as many as have no more than `pixels` with their halos (one at least).
 
-    Each comes with the number of its region.
+    Each comes with the number of its region. `most` windows at most; None: as many as fit.
     """
 
     def shape(item: tuple[int, Window]) -> tuple[int, int]:
@@ -86,7 +88,7 @@ def batches(windows: Iterable[tuple[int, Window]], pixels: int) -> Iterator[list
 
     for (height, width), group in groupby(sorted(windows, key=shape), key=shape):
         alike = list(group)
-        size = max(1, pixels // (height * width))
+        size = max(1, min(pixels // (height * width), len(alike) if most is None else most))
         yield from (alike[start : start + size] for start in range(0, len(alike), size))
 
 

@@ -84,14 +84,15 @@ class HaloComputer:
     ----------
     window
         Longest side of a window with its halo, in working px.
-    batch
-        Pixels that the model gets at once; one window at least.
+    batch, most
+        Pixels and windows that the model gets at once, at most; one window at least.
     """
 
-    def __init__(self, segmenter: Segmenter, *, window: int, batch: int) -> None:
+    def __init__(self, segmenter: Segmenter, *, window: int, batch: int, most: int | None = None) -> None:
         self._segmenter = segmenter
         self._window = window
         self._batch = batch
+        self._most = most
         self._factor = segmenter.card.output_downsample
 
     def plan(self, area: BlockArea) -> list[Region]:
@@ -106,7 +107,7 @@ class HaloComputer:
         probability = np.zeros((len(self._segmenter.card.foreground), height, width), np.uint8)
         uncertainty = np.zeros((height, width), np.uint8)
         windows = [(number, window) for number, region in enumerate(pixels.regions) for window in region.windows]
-        for batch in batches(windows, self._batch):
+        for batch in batches(windows, self._batch, self._most):
             images = np.stack([cut(pixels.images[n], pixels.regions[n].bounds, w.bounds) for n, w in batch])
             maps = cores(self._segmenter, images, batch[0][1].halo)
             for index, (_, window) in enumerate(batch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
@@ -25,6 +26,12 @@ logger = logging.getLogger(__name__)
 
 CONNECT_S: Final = 30
 WORKERS_S: Final = 300
+"""How long there may be no worker, at the beginning or later."""
+LOOK_S: Final = 5.0
+"""How often the scheduler is asked for its workers while something is waited for."""
+WAKE_S: Final = 0.1
+CLOSE_S: Final = 60
+"""How long worker processes of this machine may take to end before they are killed."""
 MOST_THREADS: Final = 8
 """Tasks at the same time in this process when the model is one that does not use all cores by itself."""
 GPU: Final = "GPU"
@@ -46,16 +53,71 @@ SETTINGS: Final = {
 }
 
 
+class Patience:
+    """Waits for workers, but not for ever when there are none: one that died is started again, or comes back, or not.
+
+    Parameters
+    ----------
+    client
+        Of the scheduler that is asked.
+    seconds
+        How long there may be no worker at all; None: batch systems may take days.
+    """
+
+    def __init__(self, client: Client, seconds: float | None) -> None:
+        self._client = client
+        self._seconds = seconds
+        self._seen = self._asked = time.monotonic()
+
+    def look(self) -> None:
+        """To be called again and again while something is waited for.
+
+        Raises
+        ------
+        ClusterError
+            There has been no worker for too long.
+        """
+        now = time.monotonic()
+        if self._seconds is None or now - self._asked < LOOK_S:
+            return
+        # Where nobody looked for a while, what was then is not known.
+        if now - self._asked > 10 * LOOK_S or self._there():
+            self._seen = now
+        self._asked = now
+        if now - self._seen > self._seconds:
+            raise ClusterError(
+                f"there has been no dask worker for {self._seconds:.0f} s: all died and none came back (out of memory? "
+                "see their logs); start some, and run again: what is done is kept"
+            )
+
+    def _there(self) -> bool:
+        try:
+            return bool(self._client.scheduler_info(n_workers=-1)["workers"])
+        except (OSError, RuntimeError):
+            # A scheduler that went away has its own error, which comes with every future.
+            return True
+
+    def wait(self, future: Future[Any]) -> BaseException | None:
+        """What the call of a future ended with, None if well."""
+        while True:
+            try:
+                error: BaseException | None = future.exception(timeout=LOOK_S)
+                return error
+            except TimeoutError:
+                self.look()
+
+
 class DaskTask:
     """See `Task`."""
 
-    def __init__(self, future: Future[Any]) -> None:
+    def __init__(self, future: Future[Any], patience: Patience) -> None:
         self._future = future
+        self._patience = patience
 
     def outcome(self) -> Any:
         try:
             # The result lies on the worker still, which may have died since.
-            error: BaseException | None = self._future.exception()
+            error = self._patience.wait(self._future)
             found = self._future.result() if error is None else error
         except (CancelledError, KilledWorker) as gone:
             found = gone
@@ -69,20 +131,25 @@ class DaskTask:
 class DaskTasks:
     """See `Tasks`."""
 
-    def __init__(self, client: Client, resources: dict[str, int] | None) -> None:
+    def __init__(self, client: Client, resources: dict[str, int] | None, patience: Patience) -> None:
         self._client = client
         self._resources = resources
+        self._patience = patience
         self._back = as_completed(loop=client.loop)
         self._sent: dict[Future[Any], DaskTask] = {}
 
     def submit(self, function: Callable[[A], Any], argument: A) -> DaskTask:
         key = f"predict-blocks-{uuid.uuid4().hex}"
         future = self._client.submit(function, argument, key=key, pure=False, resources=self._resources)
-        task = self._sent[future] = DaskTask(future)
+        task = self._sent[future] = DaskTask(future, self._patience)
         self._back.add(future)
         return task
 
     def next(self) -> DaskTask:
+        while self._back.queue.empty():
+            with self._back.thread_condition:
+                self._back.thread_condition.wait(timeout=WAKE_S)
+            self._patience.look()
         return self._sent.pop(next(self._back))
 
 
@@ -94,6 +161,7 @@ class DaskCluster:
     threads: int | None
     elsewhere: bool = False
     in_process: bool = False
+    patience_s: float | None = None
 
     def units(self, *, gpu: bool) -> int:
         if not self.elsewhere:
@@ -118,10 +186,13 @@ class DaskCluster:
         return bool(self.client.status == "running")
 
     def tasks(self, *, gpu: bool) -> DaskTasks:
-        return DaskTasks(self.client, self._resources(gpu))
+        return DaskTasks(self.client, self._resources(gpu), Patience(self.client, self.patience_s))
 
     def call(self, function: Callable[..., R], *args: Any, gpu: bool, **kwargs: Any) -> R:
         future = self.client.submit(function, *args, **kwargs, pure=False, resources=self._resources(gpu))
+        error = Patience(self.client, self.patience_s).wait(future)
+        if isinstance(error, KilledWorker):
+            raise ClusterError(f"a worker died while the model was tried there ({error}); see its log") from error
         found: R = future.result()
         return found
 
@@ -154,9 +225,10 @@ def say(news: Any) -> None:
     worker.log_event(NEWS, news)
 
 
-def _elsewhere(client: Client) -> DaskCluster:
+def _elsewhere(client: Client, patience_s: float | None) -> DaskCluster:
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    return DaskCluster(client, threads=min(int(w["nthreads"]) for w in workers), elsewhere=True)
+    threads = min((int(w["nthreads"]) for w in workers), default=1)
+    return DaskCluster(client, threads=threads, elsewhere=True, patience_s=patience_s)
 
 
 @contextmanager
@@ -173,7 +245,7 @@ def ordered(settings: ClusterSettings) -> Iterator[DaskCluster]:
                 client.wait_for_workers(1, timeout=WORKERS_S)
             except TimeoutError:
                 logger.info("%s: no worker has begun so far; waiting (interrupt to stop)", settings.kind)
-        yield _elsewhere(client)
+        yield _elsewhere(client, patience_s=None)
 
 
 @contextmanager
@@ -195,7 +267,7 @@ def existing(scheduler: str) -> Iterator[DaskCluster]:
                 f"`dask worker {scheduler}`"
             ) from error
         logger.info("dask scheduler %s, dashboard %s", scheduler, client.dashboard_link)
-        yield _elsewhere(client)
+        yield _elsewhere(client, patience_s=WORKERS_S)
 
 
 @contextmanager
@@ -216,7 +288,7 @@ def local(workers: int | None) -> Iterator[DaskCluster]:
         settings |= {"host": LOOPBACK, "preload": "wsi_pipeline.inference.worker_setup"}
     with (
         dask.config.set(SETTINGS),
-        LocalCluster(**settings) as cluster,
+        _closing(LocalCluster(**settings)) as cluster,
         # Not the default of this process: whoever calls may have a client, or a scheduler of dask, of their own.
         Client(cluster, set_as_default=False) as client,
     ):
@@ -224,7 +296,19 @@ def local(workers: int | None) -> Iterator[DaskCluster]:
         if importlib.util.find_spec("bokeh") is not None:
             logger.info("dask dashboard at http://%s:%d/status", LOOPBACK, urlsplit(cluster.dashboard_link).port)
         threads = None if workers is None else max(1, available_cores() // workers)
-        yield DaskCluster(client, threads, in_process=workers is None)
+        yield DaskCluster(client, threads, in_process=workers is None, patience_s=WORKERS_S)
+
+
+@contextmanager
+def _closing(cluster: LocalCluster) -> Iterator[LocalCluster]:
+    """As the cluster's own block, but it does not wait for ever for a process that cannot end."""
+    try:
+        yield cluster
+    finally:
+        try:
+            cluster.close(timeout=CLOSE_S)
+        except TimeoutError:
+            logger.warning("worker processes have not ended in %d s; they are killed when this program ends", CLOSE_S)
 
 
 def _first_line(error: BaseException) -> str:

@@ -10,7 +10,7 @@ import logging
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -47,6 +47,8 @@ class EngineSettings:
         Further predictions where the model is not sure; they do change the map there. None: none.
     device, runtime, precision
         "auto", or what an earlier call chose, so that a resumed run goes on in the same way.
+    batch
+        Small windows that a CPU computes at once, as an earlier call chose; None: as measured with the runtime.
     """
 
     block: int = 2048
@@ -58,6 +60,7 @@ class EngineSettings:
     device: str = "auto"
     runtime: str = "auto"
     precision: str = "auto"
+    batch: int | None = None
     passes: Passes | None = None
 
     @classmethod
@@ -124,12 +127,15 @@ class Engine:
             self._cluster = stack.enter_context(self._connect())
             stack.callback(self._forget)
             self.runtime = self._choose_runtime()
+            if self.settings.batch is not None:
+                self.runtime = replace(self.runtime, batch=self.settings.batch)
             self._model = ModelSpec(
                 self.model_path,
                 self.runtime.device,
                 self.runtime.runtime,
                 self.runtime.precision,
                 self._cluster.threads,
+                self.runtime.batch,
             )
             logger.info("model %s: %s", self.card.model_id, self.runtime.reason)
             self._stack = stack.pop_all()

@@ -25,7 +25,7 @@ SLIDES: Final = 4
 class ModelSpec:
     """How every worker loads the model: a path that it can read, and the way of running chosen once per run.
 
-    `threads` is for CPU runtimes; None leaves all cores to it.
+    `threads` is for CPU runtimes; None leaves all cores to it. A CPU computes up to `batch` small windows at once.
     """
 
     path: str
@@ -33,6 +33,7 @@ class ModelSpec:
     runtime: str
     precision: str
     threads: int | None
+    batch: int = 1
 
 
 @dataclass(slots=True)

@@ -123,7 +123,7 @@ class Round:
             ready, self._results = self._results, []
             yield from ready
             if self._sent:
-                self._collect(self._tasks.next())
+                self._collect_next()
             elif not (self._slides or self._results or self._more):
                 return
 
@@ -140,6 +140,9 @@ class Round:
                 sent, outcome = self._sent.pop(task), task.outcome()
                 if isinstance(outcome, RunOutcome):
                     self._keep(sent.work, outcome)
+        except ClusterError as error:
+            logger.error("%s", error)
+            self._sent.clear()
         finally:
             # Interrupted again: what is still at work is to stop all the same.
             if not self._sent:
@@ -209,6 +212,14 @@ class Round:
             passes=means.passes,
         )
         self._sent[self._tasks.submit(run_blocks, run)] = _Sent(work, blocks, alone)
+
+    def _collect_next(self) -> None:
+        try:
+            self._collect(self._tasks.next())
+        except ClusterError:
+            # What was sent does not come back: nobody is to wait for it once more.
+            self._sent.clear()
+            raise
 
     def _collect(self, task: Task) -> None:
         """One run came back, well or not."""

@@ -26,13 +26,14 @@ from wsi_pipeline.models import Segmenter
 from wsi_pipeline.models.ensemble import Passes, check_passes
 from wsi_pipeline.models.macenko import Stains
 from wsi_pipeline.models.net_segmenter import stained
+from wsi_pipeline.models.runtime import LARGEST_WINDOW
 from wsi_pipeline.slides import Slide
 from wsi_pipeline.tiling import Bounds
 
 logger = logging.getLogger(__name__)
 
 GPU_BATCH_PIXELS: Final = 16 * 2**20
-"""Most pixels of a batch on a GPU; what its memory does not hold is halved by the model. A CPU takes one window."""
+"""Most pixels of a batch on a GPU; what its memory does not hold is halved by the model."""
 
 BLOCKS_AHEAD: Final = 3
 """Blocks of a run beyond the one that is read whose bytes are asked for, where the slide lies elsewhere."""
@@ -252,11 +253,16 @@ def computer(segmenter: Segmenter, run: BlockRun) -> Computer:
             f"{segmenter.card.name}: a model of fixed windows cannot look again at single places; leave "
             "`inference.uncertainty` out"
         )
-    batch = 0 if run.model.device == "cpu" else GPU_BATCH_PIXELS
-    if segmenter.card.blend is not None:
-        return BlendComputer(segmenter, batch=batch, passes=run.passes)
-    plain = HaloComputer(segmenter, window=run.window, batch=batch)
-    return plain if run.passes is None else DoubtComputer(segmenter, plain, batch=batch, passes=run.passes)
+    # On a CPU, windows together have no more pixels than the largest one alone: so memory is that of one window.
+    cpu, card = run.model.device == "cpu", segmenter.card
+    largest = LARGEST_WINDOW if card.fixed_window or card.blend is not None else run.window
+    batch, most = (largest**2, run.model.batch) if cpu else (GPU_BATCH_PIXELS, None)
+    if card.blend is not None:
+        return BlendComputer(segmenter, batch=batch, most=most, passes=run.passes)
+    plain = HaloComputer(segmenter, window=run.window, batch=batch, most=most)
+    return (
+        plain if run.passes is None else DoubtComputer(segmenter, plain, batch=0 if cpu else batch, passes=run.passes)
+    )
 
 
 @contextmanager

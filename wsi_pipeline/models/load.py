@@ -217,7 +217,10 @@ def _open(card: ModelCard, path: str, way: Way, threads: int) -> Segmenter:
     if card.architecture == "unet":
         from wsi_pipeline.models.torch_runtime import load_torch
 
-        return load_torch(card, weights, device=way.device, precision=way.precision, threads=cpu_threads)
+        compile_net = way.runtime == "torch.compile"
+        return load_torch(
+            card, weights, device=way.device, precision=way.precision, threads=cpu_threads, compile_net=compile_net
+        )
     from wsi_pipeline.models.torch_nets import open_net
 
     return open_net(card, weights, device=way.device, precision=way.precision, threads=cpu_threads)

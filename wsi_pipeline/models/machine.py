@@ -6,6 +6,8 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import shutil
+import sysconfig
 from functools import cache
 from pathlib import Path
 
@@ -80,3 +82,13 @@ def installed(distribution: str) -> str | None:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def compiler_missing() -> str | None:
+    """Why torch.compile cannot work here, in words; None: it has what it needs to make code for this processor."""
+    compiler = os.environ.get("CXX", "clang++" if platform.system() == "Darwin" else "g++")
+    if shutil.which(compiler) is None:
+        return f"there is no C++ compiler ({compiler})"
+    if not Path(sysconfig.get_paths()["include"], "Python.h").is_file():
+        return "Python's headers are missing (python3-dev)"
+    return None

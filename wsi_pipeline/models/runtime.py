@@ -7,7 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from wsi_pipeline.models.card import ModelCard
 from wsi_pipeline.models.machine import (
     available_cores,
     cache_dir,
+    compiler_missing,
     cpu_name,
     has_fast_bf16,
     installed,
@@ -29,34 +30,64 @@ from wsi_pipeline.models.segmenter import Segmenter
 
 _log = logging.getLogger(__name__)
 
-RUNTIMES: Final = ("torch", "openvino")
+# In the order in which they are measured; each is compared with the first.
+RUNTIMES: Final = ("torch", "openvino", "torch.compile")
 PRECISIONS: Final = ("fp32", "bf16", "fp16")
 TOLERANCE: Final = 0.02
 """Largest difference of a probability from torch in fp32 that a way of running may have."""
+WORK_MPX: Final = 1000
+"""What a way costs before its first window is spread over this much work: a few slides, or a large one."""
+COMPILING_GAINS: Final = 1.5
+"""torch.compile was never seen to gain more over torch: where another way is so much faster, it is not tried."""
+BATCHES: Final = (1, 2, 4)
+BATCH_GAINS: Final = 1.1
+"""Several windows at once must be faster than one at a time by so much."""
+LARGEST_WINDOW: Final = 1024
+"""Several windows together have at most the pixels of one of this side, so that they take no more memory."""
+BATCH_SIDE: Final = 384
+"""Windows of about this side are measured together: those of the engine that can be are the small ones."""
 _SECONDS: Final = 0.8
 """Wall seconds that each way is measured for, once it is warm."""
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One way of running a model."""
+    """One way of running a model; `batch` windows at once on a CPU (a GPU takes what its memory holds)."""
 
     runtime: str
     device: str
     precision: str
+    batch: int = 1
 
     def __str__(self) -> str:
-        return f"{self.runtime} {self.precision} on {self.device}"
+        together = f", {self.batch} windows at once" if self.batch > 1 else ""
+        return f"{self.runtime} {self.precision} on {self.device}{together}"
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """How one way did: Mpx per wall second, and its largest distance from torch in fp32 (0..1)."""
+    """How one way did: Mpx per wall second, and its largest distance from torch in fp32 (0..1).
+
+    `start_s` is what it took before, in wall seconds, where that counts: compiling.
+    """
 
     way: Way
     mpx_per_s: float
     difference: float
     refused: str | None = None
+    start_s: float = 0.0
+
+    @property
+    def worth(self) -> float:
+        """Mpx per wall second over `WORK_MPX`, the start included."""
+        return WORK_MPX / (WORK_MPX / self.mpx_per_s + self.start_s) if self.mpx_per_s else 0.0
+
+    def __str__(self) -> str:
+        if self.refused is not None:
+            return f"{self.way.runtime} {self.way.precision} {self.refused}"
+        start = f" after {self.start_s:.0f} s of compiling" if self.start_s else ""
+        together = f" with {self.way.batch} windows at once" if self.way.batch > 1 else ""
+        return f"{self.way.runtime} {self.way.precision} {self.mpx_per_s:.2f}{together}{start}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +102,8 @@ class RuntimeChoice:
         Empty where there was nothing to choose from.
     cached
         Whether the measurement is an older one of the same machine, model and versions.
+    batch
+        Windows of one size that a CPU computes at once.
     """
 
     runtime: str
@@ -80,6 +113,7 @@ class RuntimeChoice:
     reason: str
     measurements: tuple[Measurement, ...] = ()
     cached: bool = False
+    batch: int = 1
 
     def to_json(self) -> dict[str, Any]:
         """JSON values; `from_json` reads them."""
@@ -139,13 +173,19 @@ def ways(device: str, runtime: str = "auto", precision: str = "auto") -> tuple[W
             "runtime openvino is not installed; `pip install 'wsi-pipeline[openvino]'`, or `runtime: auto`"
         )
     if device != "cpu":
-        if runtime == "openvino":
-            raise ModelError(f"runtime openvino runs on the CPU only, not on {device}; use `runtime: torch`")
+        if runtime in ("openvino", "torch.compile"):
+            raise ModelError(f"runtime {runtime} runs on the CPU only, not on {device}; use `runtime: torch`")
         return tuple(Way("torch", device, p) for p in PRECISIONS if precision in ("auto", p))
-    runtimes = [r for r in RUNTIMES if runtime in ("auto", r) and installed(r) is not None]
+    if runtime == "torch.compile" and (missing := compiler_missing()) is not None:
+        raise ModelError(f"runtime torch.compile: {missing}; install it, or use `runtime: auto`")
+    runtimes = [r for r in RUNTIMES if runtime in ("auto", r) and _there(r)]
     # Without AMX bf16 loses by a factor of five, and fp16 is emulated everywhere: not worth the measurement.
     worth = [p for p in PRECISIONS if p == precision or (precision == "auto" and (p == "fp32" or _fast(p)))]
     return tuple(Way(r, "cpu", p) for p in worth for r in runtimes)
+
+
+def _there(runtime: str) -> bool:
+    return compiler_missing() is None if runtime == "torch.compile" else installed(runtime) is not None
 
 
 def _known(what: str, value: str, known: Sequence[str]) -> None:
@@ -184,6 +224,8 @@ def choose(
     if known is not None:
         return known
     chosen = _fastest(_measure_all(card, candidates, open_way, threads), threads)
+    if chosen.device == "cpu" and chosen.runtime != "torch.compile":
+        chosen = _with_batch(card, chosen, open_way)
     try:
         write_json(kept, {**chosen.to_json(), "cached": True, "model": card.name, "machine": cpu_name()})
     except StoreError as error:
@@ -224,14 +266,67 @@ def _measure_all(card: ModelCard, candidates: Sequence[Way], open_way: Opener, t
     images = probe(card)
     first = candidates[0].runtime if card.architecture == "onnx" else "torch"
     reference = open_way(Way(first, "cpu", "fp32"), threads).predict(images).probability
-    found = []
+    found: list[Measurement] = []
     for way in candidates:
-        try:
-            found.append(_measure(way, open_way(way, threads), images, reference))
-        except (RuntimeError, ModelError) as error:  # e.g. a processor without what a precision needs
-            found.append(Measurement(way, 0.0, 1.0, refused=str(error).splitlines()[0][:200]))
+        found.append(_measure_one(way, open_way, images, reference, threads, found))
         _log.debug("measured %s", found[-1])
     return found
+
+
+def _measure_one(
+    way: Way,
+    open_way: Opener,
+    images: NDArray[np.uint8],
+    reference: NDArray[np.uint8],
+    threads: int,
+    before: Sequence[Measurement],
+) -> Measurement:
+    compiling = way.runtime == "torch.compile"
+    if compiling and (pointless := _pointless(before)) is not None:
+        return Measurement(way, 0.0, 0.0, refused=pointless)
+    begun = time.perf_counter()
+    try:
+        segmenter = open_way(way, threads)
+        segmenter.predict(images)
+        taken = time.perf_counter() - begun
+        found = _measure(way, segmenter, images, reference)
+    except (RuntimeError, ModelError) as error:  # e.g. a processor without what a precision needs
+        return Measurement(way, 0.0, 1.0, refused=str(error).splitlines()[0][:200])
+    return replace(found, start_s=round(taken, 1)) if compiling else found
+
+
+def _pointless(before: Sequence[Measurement]) -> str | None:
+    """Why compiling is not worth a try after what was measured."""
+    torch = max((m.mpx_per_s for m in before if m.way.runtime == "torch" and m.refused is None), default=0.0)
+    best = max((m for m in before if m.refused is None), key=lambda m: m.mpx_per_s, default=None)
+    if best is None or best.mpx_per_s < COMPILING_GAINS * torch or not torch:
+        return None
+    return f"not tried, since {best.way.runtime} is {best.mpx_per_s / torch:.1f} times as fast as torch"
+
+
+def _with_batch(card: ModelCard, chosen: RuntimeChoice, open_way: Opener) -> RuntimeChoice:
+    """The choice with as many windows at once as is fastest; what they take together is no more than one large one."""
+    way = Way(chosen.runtime, chosen.device, chosen.precision)
+    fixed = card.fixed_window or card.blend is not None
+    side = card.window if fixed else -(-min(card.window, BATCH_SIDE) // card.stride) * card.stride
+    sizes = [size for size in BATCHES if size * side**2 <= LARGEST_WINDOW**2]
+    images = np.concatenate([probe(card, seed=seed, side=side) for seed in range(sizes[-1] if sizes else 1)])
+    try:
+        segmenter = open_way(way, chosen.threads)
+        alone = np.concatenate([segmenter.predict(image[None]).probability for image in images])
+        found = [_measure(replace(way, batch=n), segmenter, images[:n], alone[:n]) for n in sizes]
+    except (RuntimeError, ModelError) as error:
+        _log.warning("%s: several windows at once cannot be measured (%s)", card.name, error)
+        return chosen
+    good = [m for m in found if m.refused is None]
+    if len(found) < 2 or not good or good[0].way.batch != 1:
+        return chosen
+    best = max(good, key=lambda m: m.mpx_per_s)
+    if best.mpx_per_s < BATCH_GAINS * good[0].mpx_per_s:
+        best = good[0]
+    told = ", ".join(f"{m.way.batch}: {m.mpx_per_s:.2f}" for m in good)
+    reason = f"{chosen.reason}; {best.way.batch} of {side} px at once ({told})"
+    return replace(chosen, batch=best.way.batch, reason=reason, measurements=(*chosen.measurements, *found[1:]))
 
 
 def _measure(way: Way, segmenter: Segmenter, images: NDArray[np.uint8], reference: NDArray[np.uint8]) -> Measurement:
@@ -252,18 +347,16 @@ def _fastest(measured: Sequence[Measurement], threads: int) -> RuntimeChoice:
     if not good:
         causes = "; ".join(f"{m.way}: {m.refused}" for m in measured)
         raise ModelError(f"the model runs in no way that agrees with torch in fp32 ({causes})")
-    best = max(good, key=lambda m: m.mpx_per_s)
-    others = ", ".join(
-        f"{m.way.runtime} {m.way.precision} {m.refused or f'{m.mpx_per_s:.2f}'}" for m in measured if m != best
-    )
+    best = max(good, key=lambda m: m.worth)
+    others = ", ".join(str(m) for m in measured if m != best)
     reason = f"{best.way}: the fastest measured, {best.mpx_per_s:.2f} Mpx/s with {threads} threads ({others})"
     return RuntimeChoice(best.way.runtime, best.way.device, best.way.precision, threads, reason, tuple(measured))
 
 
-def probe(card: ModelCard, *, seed: int = 0) -> NDArray[np.uint8]:
+def probe(card: ModelCard, *, seed: int = 0, side: int | None = None) -> NDArray[np.uint8]:
     """A made-up image, uint8 (1, side, side, 3), pink and violet from coarse to fine, of a window with its halo."""
     rng = np.random.default_rng(seed)
-    side = -(-min(card.window + 2 * card.halo, 640) // card.stride) * card.stride
+    side = side or -(-min(card.window + 2 * card.halo, 640) // card.stride) * card.stride
     amount = np.zeros((side, side))
     for grain in (64, 16, 4, 1):
         cells = rng.random((-(-side // grain),) * 2)

@@ -171,7 +171,9 @@ def _as_before(settings: EngineSettings, runtime: Mapping[str, Any]) -> EngineSe
     """How the run was begun: a resumed one goes on in the same way, for the sake of the same bytes."""
     if not runtime:
         return settings
-    return replace(settings, device=runtime["device"], runtime=runtime["runtime"], precision=runtime["precision"])
+    chosen = {name: runtime[name] for name in ("device", "runtime", "precision")}
+    # Left out of run.json where it is one.
+    return replace(settings, **chosen, batch=runtime.get("batch", 1))
 
 
 class _Work:
@@ -338,7 +340,9 @@ class Ledger:
 
     def set_runtime(self, choice: RuntimeChoice) -> None:
         """Keep what was chosen, without what was measured: that differs from call to call."""
-        runtime = {"device": choice.device, "runtime": choice.runtime, "precision": choice.precision}
+        runtime: dict[str, Any] = {"device": choice.device, "runtime": choice.runtime, "precision": choice.precision}
+        if choice.batch > 1:
+            runtime["batch"] = choice.batch
         self.record = self.record.model_copy(update={"runtime": runtime})
         self.save()
 
