@@ -233,3 +233,8 @@ def test_two_hundred_slides_fit_on_one_page(folder: Path) -> None:
     plates = [e for e in page.all("figure") if e.attributes.get("class") == "plate"]
     assert len(plates) == 200
     assert not list(path.parent.glob("page-*.html"))
+
+
+def test_what_waits_says_how_many_tiles_of_it_are_judged(study: RunDir) -> None:
+    text = " ".join(read_page(study.report).text.split())
+    assert "Of the review tiles of what is in progress, 5 of 12 are judged." in text
