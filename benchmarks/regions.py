@@ -3,8 +3,7 @@
     python -m benchmarks.regions [--size 4096] [--long] [--threshold 0.25]
 
 The map is noise, smoothed a little: about one region in 500 pixels, far more than any slide has. At a threshold of 0.25
-it is one region of very many holes. Writing is compared
-with `geojson.dump`, the library that most scripts use.
+it is one region of very many holes. What is found is written as `benchmarks.outlines` writes its polygons.
 """
 
 from __future__ import annotations
@@ -13,16 +12,14 @@ import argparse
 import tempfile
 from pathlib import Path
 
-import geojson
 import numpy as np
 import shapely
 from scipy import ndimage
 
 from benchmarks.clock import clock, peak_mb, report
+from benchmarks.outlines import write
 from wsi_pipeline.config import Regions
 from wsi_pipeline.inference import MapInfo, PredictionStore
-from wsi_pipeline.objects import PathObject
-from wsi_pipeline.qupath import write_geojson
 from wsi_pipeline.regions import extract_regions
 from wsi_pipeline.tiling import BlockGrid
 
@@ -73,41 +70,6 @@ def noisy_store(path: Path, size: int) -> PredictionStore:
         store.write_block(row, column, probability[None], probability)
     store.set_blocks(np.ones(grid.shape, np.uint8))
     return store
-
-
-def write(folder: Path, objects: list[PathObject]) -> None:
-    colors = {"Tumor": (200, 0, 0)}
-    # What a process does once is not what a polygon costs.
-    write_geojson(folder / "ours.geojson", objects[:1], colors)
-    before = peak_mb()
-    with clock() as ours:
-        write_geojson(folder / "ours.geojson", objects, colors)
-    extra = peak_mb() - before
-    with clock() as theirs, (folder / "theirs.geojson").open("w") as file:
-        features = [
-            geojson.Feature(id=o.uuid, geometry=o.geometry.__geo_interface__, properties=properties(o))
-            for o in objects
-            if o.geometry is not None
-        ]
-        geojson.dump(geojson.FeatureCollection(features), file)
-    report(
-        run="geojson",
-        polygons=len(objects),
-        cpu_s=ours.cpu_s,
-        extra_mb=extra,
-        geojson_dump_cpu_s=theirs.cpu_s,
-        ratio=theirs.cpu_s / ours.cpu_s,
-    )
-
-
-def properties(item: PathObject) -> dict[str, object]:
-    """The same that our file says of an annotation."""
-    return {
-        "objectType": "annotation",
-        "classification": {"name": item.path_class, "color": [200, 0, 0]},
-        "measurements": dict(item.measurements),
-        "metadata": dict(item.metadata),
-    }
 
 
 if __name__ == "__main__":

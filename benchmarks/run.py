@@ -8,10 +8,13 @@ import sys
 QUICK = (
     ("benchmarks.reading",),
     ("benchmarks.regions",),
+    ("benchmarks.outlines",),
     ("benchmarks.qpdata",),
     ("benchmarks.measures",),
     ("benchmarks.comparison",),
     ("benchmarks.comparison", "--size", "16384", "--null"),
+    # On the slide that this one made.
+    ("benchmarks.scaling", "--processes", "build/bench/slide-16384.tif", "baseline"),
     ("benchmarks.remote",),
 )
 LONG = (
@@ -20,8 +23,6 @@ LONG = (
     ("benchmarks.measures", "--slides", "1000", "--workers", "2"),
     ("benchmarks.vast",),
     ("benchmarks.scaling",),
-    # On the smaller slide of `vast`.
-    ("benchmarks.scaling", "--processes", "build/bench/vast-16384.tif", "baseline"),
 )
 
 

@@ -21,9 +21,9 @@ class UnlikeRow:
     Attributes
     ----------
     strange, familiar
-        Share of these tiles where something is wrong by the reference, with how many tiles there are.
+        Share of these tiles where the reference differs from the prediction, with how many tiles there are.
     area
-        Share of the area that is wrong which lies in strange tiles.
+        Share of the area that differs which lies in strange tiles.
     n
         Tiles whose distance is known, and slides.
     """
@@ -81,4 +81,4 @@ def _row(kind: str, raw: Mapping[str, Any]) -> UnlikeRow:
 
 
 def _of(share: object, tiles: int) -> str:
-    return f"{fmt.share(known(share))} of {fmt.integer(tiles)}" if tiles else "none"
+    return f"{fmt.share(known(share))} of {fmt.integer(tiles)}" if tiles else "no such tile"
