@@ -15,8 +15,8 @@ from wsi_pipeline.tiling import BlockGrid, Bounds
 Pixels = NDArray[np.uint8]
 Read = Callable[[Bounds], Pixels | None]
 
-KEPT_BYTES: Final = 48 * 2**20
-"""What one `Kept` holds at most: 48 maps of blocks of 2048 map px at two of them to a sample."""
+KEPT_BYTES: Final = 32 * 2**20
+"""What one `Kept` holds at most: 32 maps of blocks of 2048 map px at two of them to a sample."""
 # What is counted for a map that is 0 all over, of which nothing is kept but that.
 _NOTHING: Final = 64
 
