@@ -18,6 +18,9 @@ from wsi_pipeline.models.gauge import Gauge, open_gauge
 from wsi_pipeline.models.structure import STRUCTURE_NAME
 from wsi_pipeline.models.unet import UNet, read_unet
 
+# Training takes ten seconds.
+pytestmark = pytest.mark.slow
+
 Window = NDArray[np.uint8]
 
 

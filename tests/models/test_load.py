@@ -138,6 +138,7 @@ def test_importing_models_loads_neither_torch_nor_openvino() -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_warm_start_with_openvino_loads_no_torch(folder: Path) -> None:
     cold = choose_runtime(folder, device="cpu", threads=1)
     load_segmenter(folder, device="cpu", runtime="openvino", threads=1)

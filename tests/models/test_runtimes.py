@@ -263,6 +263,7 @@ def test_halving_loses_no_image_and_keeps_the_order(count: int, most: int) -> No
     assert [value for part in HalvingBatches().run(run, images) for value in part] == list(range(count))
 
 
+@pytest.mark.slow
 def test_a_kept_conversion_is_used_and_a_damaged_one_made_again(
     model_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -212,6 +212,7 @@ def test_no_more_pixels_are_measured_together_than_one_large_window_has(monkeypa
     assert max(net.most for net in opened) == 1
 
 
+@pytest.mark.slow
 def test_the_real_model_is_measured_with_several_windows(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     choice = choose_runtime(model_folder, device="cpu", threads=1)

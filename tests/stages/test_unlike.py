@@ -106,7 +106,7 @@ def test_each_tile_says_how_far_its_middle_lies_from_the_training_slides(tmp_pat
     assert not any(MEASUREMENT in r.measurements for r in regions)
 
 
-@pytest.mark.parametrize("runtime", ["torch", "openvino"])
+@pytest.mark.parametrize("runtime", ["torch", pytest.param("openvino", marks=pytest.mark.slow)])
 def test_the_maps_are_the_same_with_and_without_and_a_second_run_gives_the_same_bytes(
     tmp_path: Path, slide: Path, runtime: str
 ) -> None:
