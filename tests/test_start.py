@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -43,3 +44,17 @@ def test_a_module_loads_nothing_slow_but_what_it_needs(module: str) -> None:
     allowed, most = ALLOWED[module]
     assert set(loaded) & SLOW <= allowed
     assert len(loaded) < most
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "1"), ("3", "3")])
+def test_the_command_starts_no_threads_for_linear_algebra_unless_told_so(before: str | None, after: str) -> None:
+    code = (
+        "import os, sys\nfrom wsi_pipeline.cli import main\nsys.argv = ['wsi-pipeline', '--version']\n"
+        "assert 'numpy' not in sys.modules\n"
+        "try:\n    main()\nfinally:\n    print(os.environ['OPENBLAS_NUM_THREADS'])"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "OPENBLAS_NUM_THREADS"}
+    if before is not None:
+        environment["OPENBLAS_NUM_THREADS"] = before
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.split()[-1] == after
