@@ -19,7 +19,7 @@ TELLING = {"source", "time_source", "basis", "fitted_on"}
 OF_PEOPLE = {"measured", "events", "timestamps", "view_tracker", "exact", "self_report"}
 # Words of the page in which nothing is called measured.
 _NOT = re.compile(
-    r"not measured|never set against a measured|It needs a measured|saving that was measured|are taken as measured"
+    r"not measured|never set against a measured|It needs a measured|saving that was measured"
     r"|was measured here|not defined or not measured|never measured",
     re.IGNORECASE,
 )

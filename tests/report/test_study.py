@@ -156,6 +156,14 @@ def test_only_a_saving_that_was_measured_is_called_one(
     assert words in saving.why
 
 
+@pytest.mark.parametrize("source", ["measured", "simulated"])
+def test_for_whom_the_intervals_hold_stands_beside_them(facts: Run, source: str) -> None:
+    changed = with_saving(facts, source=source, label="for these 3 raters only")
+    assert dict(saving_of(changed).rows)["The intervals hold"] == "for these 3 raters only"
+    assert "The intervals hold" not in dict(saving_of(with_saving(facts, label=None)).rows)
+    assert "The intervals hold" not in dict(saving_of(with_saving(facts, kind="before_after", label="confounded")).rows)
+
+
 def test_a_comparison_in_fixed_order_is_on_the_page_but_not_its_answer(folder: Path) -> None:
     recipe = replace(STUDY, saving={**MEASURED, "kind": "before_after"})
     text = read_page(write_report(build_run(folder, recipe))).text

@@ -15,7 +15,7 @@ NEVER = "never"
 DEFINITION = (
     "Saved per slide: hourly rate · hours by hand · (1 − ratio of total hours), less what computing and storage of a "
     "slide cost where they are counted. Break-even: set-up over that. The ends are those of the 95 % interval of total "
-    "hours; “never” where nothing is saved. The hours by hand are taken as measured."
+    "hours; “never” where nothing is saved. The hours by hand are taken as they are, without an interval."
 )
 
 

@@ -104,6 +104,9 @@ def _rows(raw: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     if known(raw.get("ratio_of_totals")) is not None:
         interval = _pair(raw.get("ratio_of_totals_ci95"))
         rows.append(("Ratio of total hours, which is what is paid", _with(raw, "ratio_of_totals", interval)))
+    label = text(raw.get("label"))
+    if label and text(raw.get("kind")) == MEASURED:
+        rows.append(("The intervals hold", label))
     hours = mapping(raw.get("hours"))
     if known(hours.get("assisted")) is not None and known(hours.get("manual")) is not None:
         assisted, manual = (fmt.duration(3600 * (known(hours.get(arm)) or 0.0)) for arm in ("assisted", "manual"))
