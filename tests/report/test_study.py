@@ -264,6 +264,8 @@ def test_each_distance_stands_beside_each_reference_with_how_many_tiles_there_ar
     assert table.rows[1].n == "5900 tiles of 148 slides"
     assert (table.rows[2].strange, table.rows[2].familiar) == ("no such tile", "50\u202f% of 40")
     assert table.rows[2].n == "40 tiles of 1 slide"
+    assert table.n == "3 comparisons, each with its own n"
+    assert replace(table, rows=table.rows[1:2]).n == "5900 tiles of 148 slides"
     # What is not there is told once, however many references lack it.
     assert table.missing == (
         "Structure: no tile has a distance of features",

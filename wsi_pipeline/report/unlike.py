@@ -44,6 +44,12 @@ class UnlikeTable:
     missing: tuple[str, ...]
     source: str
 
+    @property
+    def n(self) -> str:
+        """How many tiles were looked at; where the rows differ, how many rows there are."""
+        found = {row.n for row in self.rows}
+        return found.pop() if len(found) == 1 else f"{fmt.counted(len(self.rows), 'comparison')}, each with its own n"
+
 
 def unlike_table(run: Run) -> UnlikeTable:
     """Read `out_of_distribution` of the parts of metrics.json that hold one."""
