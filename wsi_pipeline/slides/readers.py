@@ -13,13 +13,15 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi_pipeline.slides.damage import JPEG, JPEG2000
+from wsi_pipeline.slides.ome import ome_mpp
 from wsi_pipeline.slides.sources import ByteSource
 from wsi_pipeline.tiling import Bounds
 
 RGBImage = NDArray[np.uint8]
 
 # TIFF's photometric interpretations of colour, and the orders of axes that tiffslide reads.
-RGB_OR_YCBCR = (2, 6)
+RGB, YCBCR = 2, 6
 READABLE_AXES = ("YXS", "CYX")
 # Bytes of a strip or tile that is decoded in one go.
 LARGEST_PIECE = 2**30
@@ -28,7 +30,7 @@ PIECE = 512
 
 
 class NotAPicture(ValueError):
-    """The file opens, but its pixels are of a kind that no reader turns into a colour picture."""
+    """The file opens, but no reader gets a whole colour picture from it: says why, and what to do."""
 
     def __init__(self, cause: str, remedy: str) -> None:
         super().__init__(cause)
@@ -47,12 +49,19 @@ class Level:
 
 
 class Reader(Protocol):
-    """Pixels and facts of one open file. `read` may be called from several threads."""
+    """Pixels and facts of one open file. `read` may be called from several threads.
+
+    Attributes
+    ----------
+    torn
+        Levels that lack a part of what finer ones hold, and are not to be read.
+    """
 
     name: str
     level_sizes: tuple[tuple[int, int], ...]
     mpp: tuple[float, float] | None
     crop: Bounds | None
+    torn: frozenset[int]
 
     def read(self, level: int, bounds: Bounds) -> RGBImage:
         """uint8 (bounds.height, bounds.width, 3) of a rectangle inside the level, in pixels of the level.
@@ -65,9 +74,6 @@ class Reader(Protocol):
 
     def tile_size(self, level: int) -> tuple[int, int]:
         """Height and width of the pieces in which a level is best read."""
-
-    def cut_off(self) -> str | None:
-        """What says that the file is not whole, or None."""
 
     def fingerprint(self) -> str:
         """The same for copies of one slide under other names; different slides have different ones."""
@@ -123,6 +129,7 @@ class TiffSlideReader:
     """tiffslide: most TIFF-like formats, local or through fsspec."""
 
     name = "tiffslide"
+    torn: frozenset[int] = frozenset()
 
     def __init__(self, uri: str) -> None:
         from tiffslide import TiffSlide
@@ -138,7 +145,7 @@ class TiffSlideReader:
             with _quiet_tiffslide():
                 self._check_pixels()
                 self.level_sizes = tuple((int(w), int(h)) for w, h in self._slide.level_dimensions)
-                self.mpp = stated_mpp(self._slide.properties, "tiffslide")
+                self.mpp = stated_mpp(self._slide.properties, "tiffslide") or self._ome_mpp()
                 self.crop = stated_crop(self._slide.properties, self.level_sizes[0])
         except BaseException:
             self.close()
@@ -153,10 +160,17 @@ class TiffSlideReader:
             _check_colour(pages[0])
             piece = math.prod(pages[0].chunks)
             if piece > LARGEST_PIECE:
-                raise NotAPicture(f"stores {piece / 2**30:.1f} GiB in one piece", "convert it to a tiled pyramid")
+                raise NotAPicture(
+                    f"stores {piece / 2**30:.1f} GiB in one piece", "convert it to a tiled pyramid, or leave it out"
+                )
         axes = self._slide.properties["tiffslide.series-axes"]
         if axes not in READABLE_AXES:
             raise ValueError(f"has the axes {axes}")
+
+    def _ome_mpp(self) -> tuple[float, float] | None:
+        """What OME's metadata say, which tiffslide does not read."""
+        xml = self._slide.ts_tifffile.ome_metadata
+        return None if xml is None else ome_mpp(xml, int(self._slide.properties.get("tiffslide.series-index") or 0))
 
     def level_pages(self) -> list[list[Any]]:
         """tifffile's pages of each level; empty where the picture is put together from several series."""
@@ -182,9 +196,6 @@ class TiffSlideReader:
         chunks: tuple[int, ...] = pages[level][0].chunks if level < len(pages) else ()
         return (int(chunks[-3]), int(chunks[-2])) if len(chunks) >= 3 else (PIECE, PIECE)
 
-    def cut_off(self) -> str | None:
-        return None
-
     def fingerprint(self) -> str:
         return self.source.fingerprint()
 
@@ -196,9 +207,14 @@ class TiffSlideReader:
 
 
 def _check_colour(page: Any) -> None:
-    if page.dtype != np.uint8 or int(page.photometric) not in RGB_OR_YCBCR:
+    if page.dtype != np.uint8 or int(page.photometric) not in {RGB, YCBCR}:
         raise NotAPicture(
-            f"has pixels of {page.samplesperpixel} x {page.dtype}, not 8-bit RGB", "convert it to 8-bit RGB"
+            f"has pixels of {page.samplesperpixel} x {page.dtype}, not 8-bit RGB",
+            "convert it to 8-bit RGB, or leave it out",
+        )
+    if int(page.photometric) == YCBCR and int(page.compression) not in JPEG | JPEG2000:
+        raise NotAPicture(
+            "stores luminance and chrominance (YCbCr) without JPEG", "convert it to 8-bit RGB, or leave it out"
         )
 
 
@@ -206,6 +222,7 @@ class OpenSlideReader:
     """openslide: what tiffslide does not open (DICOM, MIRAX, ...); local files only."""
 
     name = "openslide"
+    torn: frozenset[int] = frozenset()
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -253,9 +270,6 @@ class OpenSlideReader:
 
     def tile_size(self, level: int) -> tuple[int, int]:
         return PIECE, PIECE
-
-    def cut_off(self) -> str | None:
-        return None
 
     def fingerprint(self) -> str:
         # The files of one DICOM series have the same, since each of them opens as the whole series.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +17,7 @@ from wsi_pipeline.slides.damage import reports
 from wsi_pipeline.slides.readers import Level, NotAPicture, OpenSlideReader, Reader, RGBImage, TiffSlideReader
 from wsi_pipeline.slides.remote import StoreFailed
 from wsi_pipeline.slides.resample import reduced, shrink, source_of
-from wsi_pipeline.slides.tiffs import tiled
+from wsi_pipeline.slides.tiffs import NOT_WHOLE, tiled
 from wsi_pipeline.tiling import Bounds
 
 PLAUSIBLE_MPP = (0.05, 20.0)
@@ -54,7 +56,8 @@ class Slide:
         self.notes = notes
         self.mpp = mpp
         self.mpp_source = mpp_source
-        self.levels = tuple(sorted(_levels(reader.level_sizes), key=lambda level: level.downsample))
+        levels = (level for level in _levels(reader.level_sizes) if level.index not in reader.torn)
+        self.levels = tuple(sorted(levels, key=lambda level: level.downsample))
         self.size = (self.levels[0].width, self.levels[0].height)
         self.crop = reader.crop
         self.reader = reader.name
@@ -224,11 +227,23 @@ def _exists(ref: SlideRef) -> None:
     if not ref.is_local:
         return
     path = Path(ref.uri)
-    if path.is_dir():
+    try:
+        found = path.stat()
+        if not stat.S_ISDIR(found.st_mode) and not os.access(path, os.R_OK):
+            raise PermissionError
+    except PermissionError as error:
+        raise SlideUnreadable(ref.slide_id, f"{path} may not be read", "mend its permissions") from error
+    except OSError as error:
+        # Nothing there, or a link that leads nowhere or in a circle.
+        raise SlideNotFound(
+            ref.slide_id, f"there is no file {path}", "look at the path, or remove the slide"
+        ) from error
+    if stat.S_ISDIR(found.st_mode):
         raise SlideUnreadable(ref.slide_id, f"{path} is a folder", "name the slide file")
-    if not path.exists():
-        raise SlideNotFound(ref.slide_id, f"there is no file {path}", "look at the path, or remove the slide")
-    if path.stat().st_size == 0:
+    if not stat.S_ISREG(found.st_mode):
+        # A pipe would be waited for without an end.
+        raise SlideUnreadable(ref.slide_id, f"{path} is no file but a pipe or a device", "name the slide file")
+    if found.st_size == 0:
         raise SlideUnreadable(ref.slide_id, f"{path} is empty", "copy the file again")
 
 
@@ -236,32 +251,44 @@ def _open_reader(ref: SlideRef) -> Reader:
     """tiffslide with tifffile's tiles where they can be read, else tiffslide alone, else openslide."""
     causes = []
     try:
-        with reports() as damage:
-            reader = tiled(TiffSlideReader(ref.uri))
+        return _by_tiffslide(ref.uri)
     except FileNotFoundError as error:
         raise SlideNotFound(
             ref.slide_id, f"there is nothing at {ref.uri}", "look at the URL and your access"
         ) from error
     except NotAPicture as error:
-        raise SlideUnreadable(ref.slide_id, error.cause, f"{error.remedy}, or leave it out") from error
+        raise SlideUnreadable(ref.slide_id, error.cause, error.remedy) from error
     except Exception as error:
         if failure := _store_failed(error):
             raise SlideUnreadable(ref.slide_id, _one_line(failure), STORE_REMEDY) from error
         causes.append(f"tiffslide: {_one_line(error)}")
-    else:
-        broken = reader.cut_off() or next(iter(damage), None)
-        if broken is None:
-            return reader
-        reader.close()
-        raise SlideUnreadable(ref.slide_id, broken, "copy the file again: it is not whole")
     if ref.is_local:
         try:
             return OpenSlideReader(ref.uri)
         except Exception as error:  # noqa: BLE001 - openslide and its loader raise several kinds
             causes.append(f"openslide: {_one_line(error)}")
+    else:
+        causes.append("openslide reads local files only")
     raise SlideUnreadable(
-        ref.slide_id, f"is no slide that can be opened ({'; '.join(causes)})", "convert it, or leave it out"
+        ref.slide_id,
+        f"is no slide that can be opened ({'; '.join(causes)})",
+        "copy the file again if it should be one, else convert it, or leave it out",
     )
+
+
+def _by_tiffslide(uri: str) -> Reader:
+    """Raises `NotAPicture` where the file is not whole, or holds something else."""
+    with reports() as damage:
+        base = TiffSlideReader(uri)
+        try:
+            reader = tiled(base)
+        except BaseException:
+            base.close()
+            raise
+    if damage:
+        reader.close()
+        raise NotAPicture(damage[0], NOT_WHOLE)
+    return reader
 
 
 def _resolution(ref: SlideRef, reader: Reader, needed_mpp: float | None) -> tuple[float, str]:
@@ -271,7 +298,7 @@ def _resolution(ref: SlideRef, reader: Reader, needed_mpp: float | None) -> tupl
         raise MppMissing(ref.slide_id, None)
     x, y = reader.mpp
     mpp = (x + y) / 2
-    if needed_mpp is not None and PLAUSIBLE_MPP[1] < mpp <= OVERVIEW_MPP:
+    if needed_mpp is not None and all(PLAUSIBLE_MPP[1] < value <= OVERVIEW_MPP for value in (x, y)):
         raise SlideTooCoarse(ref.slide_id, mpp, needed_mpp)
     if not all(PLAUSIBLE_MPP[0] <= value <= PLAUSIBLE_MPP[1] for value in (x, y)):
         raise MppMissing(ref.slide_id, mpp)
@@ -279,6 +306,8 @@ def _resolution(ref: SlideRef, reader: Reader, needed_mpp: float | None) -> tupl
 
 
 def _notes(reader: Reader, mpp: float, source: str) -> Iterator[str]:
+    for level in sorted(reader.torn):
+        yield f"level {level} lacks tiles that finer levels have: they are read in its place"
     if reader.mpp is None:
         return
     x, y = reader.mpp
@@ -297,5 +326,8 @@ def _store_failed(error: BaseException | None) -> StoreFailed | None:
 
 
 def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(error).split())
+    if not text or isinstance(error, LookupError):
+        # The text of these is what was looked for, if there is one.
+        text = f"{type(error).__name__} {text}".strip()
     return text if len(text) <= 200 else text[:197] + "..."

@@ -10,16 +10,17 @@ in a bounded cache of their own: they are a tenth of their pixels.
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_pipeline.slides.damage import JPEG, JPEG2000, fault
-from wsi_pipeline.slides.readers import RGBImage, TiffSlideReader
+from wsi_pipeline.slides.decoding import Decoder, decodable
+from wsi_pipeline.slides.readers import NotAPicture, RGBImage, TiffSlideReader
 from wsi_pipeline.slides.sources import ByteSource
 from wsi_pipeline.slides.tiles import Key, TileCache
 from wsi_pipeline.tiling import Bounds
@@ -28,21 +29,20 @@ DECODE_THREADS = max(1, min(8, os.cpu_count() or 1))
 # Rows of tiles are read together up to this many pixels, so that a large rectangle does not need its memory twice.
 BATCH_PIXELS = 8 * 2**20
 
-# TIFF compression codes: none, LZW, Deflate (three), PackBits, Zstandard.
-_SIMPLE = frozenset({1, 5, 8, 32773, 32946, 34926, 50000})
-
 # Encoded tiles of one slide on a store elsewhere.
 FETCHED_BYTES = 64 * 2**20
 # No single rectangle may push out what was fetched ahead for others.
 MOST_AHEAD = FETCHED_BYTES // 8
 FETCH_THREADS = 4
 
+NOT_WHOLE = "copy the file again: it is not whole"
+
 _threads = ThreadPoolExecutor(DECODE_THREADS, thread_name_prefix="decode")
 _fetchers = ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="fetch")
 
 
 class TiledLevel:
-    """One level of a tiled TIFF; `page` is tifffile's, whose file may be closed once this is made."""
+    """One level of a TIFF, tile by tile (or strip by strip); `page` is tifffile's, whose file may be closed by then."""
 
     def __init__(
         self,
@@ -53,35 +53,39 @@ class TiledLevel:
         fetched: TileCache[bytes] | None,
     ) -> None:
         self.index = index
-        frame = page.keyframe
         self._source = source
         self._cache = cache
         self._fetched = fetched
-        self._offsets = np.asarray(page.dataoffsets, np.int64)
-        self._counts = np.asarray(page.databytecounts, np.int64)
-        self._compression = int(frame.compression)
-        self._tables: bytes | None = frame.jpegtables
-        self._header: bytes | None = frame.jpegheader
-        # tifffile builds the decoder at first use, which is not safe from several threads at once.
-        self._decode = frame.decode
-        self.tile = (int(frame.tilelength), int(frame.tilewidth))
-        self.size = (int(frame.imagewidth), int(frame.imagelength))
-        self._columns = -(-self.size[0] // self.tile[1])
+        # Damaged values may use all 64 bits.
+        self._offsets = np.asarray(page.dataoffsets, np.uint64)
+        self._counts = np.asarray(page.databytecounts, np.uint64)
+        self._check(page)
+        self._decode = Decoder(page)
+        self.tile = self._decode.piece
+        self.size = self._decode.size
+        self._columns = self._decode.columns
         # What stands for a sparse tile: nothing was scanned there.
         self._glass = np.full((*self.tile, 3), 255, np.uint8)
 
-    def cut_off(self) -> str | None:
-        """Why not all tiles can be there, or None: a file that was cut off still opens as a slide."""
-        rows = -(-self.size[1] // self.tile[0])
-        if len(self._offsets) < rows * self._columns or len(self._counts) < rows * self._columns:
-            return f"level {self.index} has {len(self._offsets)} of {rows * self._columns} tiles"
-        beyond = int((self._offsets + self._counts > self._source.size).sum())
+    def _check(self, page: Any) -> None:
+        """Raise `NotAPicture` unless all tiles can be there: a file that was cut off still opens as a slide."""
+        wanted, found = math.prod(page.keyframe.chunked), min(len(self._offsets), len(self._counts))
+        size = np.uint64(self._source.size)
+        beyond = int(((self._counts > size) | (self._offsets > size - np.minimum(self._counts, size))).sum())
+        if found < wanted:
+            raise NotAPicture(f"level {self.index} has {found} of {wanted} tiles", NOT_WHOLE)
         if beyond:
-            return (
-                f"is cut off: {beyond} of {len(self._offsets)} tiles of level {self.index} lie beyond the end of "
-                "the file"
+            raise NotAPicture(
+                f"is cut off: {beyond} of {wanted} tiles of level {self.index} lie beyond the end of the file",
+                NOT_WHOLE,
             )
-        return None
+
+    @property
+    def holes(self) -> NDArray[np.bool_]:
+        """Tiles that the file does not hold, bool (rows, columns)."""
+        rows = -(-self.size[1] // self.tile[0])
+        counts = self._counts[: rows * self._columns].reshape(rows, self._columns)
+        return np.asarray(counts == 0)
 
     def read(self, bounds: Bounds) -> RGBImage:
         """uint8 (height, width, 3) of a rectangle inside the level."""
@@ -139,36 +143,13 @@ class TiledLevel:
             return self._glass
         if len(data) != self._counts[number]:
             raise ValueError(f"tile {self._where(number)} is cut off: {len(data)} of {self._counts[number]} bytes")
-        tables = self._tables if self._header is None else self._header
-        wrong = fault(data, self._compression, tables, part=self._header is not None)
-        if wrong is not None:
-            raise ValueError(f"tile {self._where(number)} {wrong}")
         try:
-            image, *_ = self._decode(data, number, jpegtables=self._tables, jpegheader=self._header)
-        except Exception as error:
-            raise ValueError(f"tile {self._where(number)} cannot be decoded: {error}") from error
-        if image is None:
-            raise ValueError(f"tile {self._where(number)} is empty")
-        return self._whole(image[0] if image.ndim == 4 else image)
-
-    def _whole(self, tile: NDArray[np.uint8]) -> RGBImage:
-        if tile.shape[:2] == self.tile:
-            return np.ascontiguousarray(tile)
-        whole = np.full((*self.tile, 3), 255, np.uint8)
-        whole[: tile.shape[0], : tile.shape[1]] = tile
-        return whole
+            return self._decode(data, number)
+        except ValueError as error:
+            raise ValueError(f"tile {self._where(number)} {error}") from error
 
     def _where(self, number: int) -> str:
         return f"{number % self._columns},{number // self._columns} of level {self.index}"
-
-
-def readable(page: Any) -> bool:
-    """Whether a page can be read tile by tile here: tiled, 8-bit RGB, and a compression that is known to work."""
-    frame = page.keyframe
-    known = int(frame.compression) in JPEG | JPEG2000 | _SIMPLE
-    eight_bit_rgb = frame.dtype == np.uint8 and int(frame.samplesperpixel) == 3 and int(frame.planarconfig) == 1
-    plain = int(frame.photometric) in {2, 6} and int(frame.imagedepth) == 1
-    return bool(frame.is_tiled and known and eight_bit_rgb and plain)
 
 
 class TiledReader:
@@ -179,6 +160,7 @@ class TiledReader:
         self.level_sizes = base.level_sizes
         self.mpp = base.mpp
         self.crop = base.crop
+        self.torn = frozenset(_torn(levels))
         self._base = base
         self._levels = levels
 
@@ -197,10 +179,6 @@ class TiledReader:
         tiles = self._levels.get(level)
         return self._base.tile_size(level) if tiles is None else tiles.tile
 
-    def cut_off(self) -> str | None:
-        """What says that the file is not whole, or None."""
-        return next((cause for level in self._levels.values() if (cause := level.cut_off())), None)
-
     def fingerprint(self) -> str:
         """As `Reader.fingerprint`."""
         return self._base.fingerprint()
@@ -210,11 +188,43 @@ class TiledReader:
 
 
 def tiled(base: TiffSlideReader) -> TiledReader:
-    """A reader that takes tiles itself, for every level that allows it."""
+    """A reader that takes tiles and strips itself, for every level that allows it."""
     cache: TileCache[RGBImage] = TileCache()
     fetched: TileCache[bytes] | None = None if base.source.is_local else TileCache(FETCHED_BYTES)
     levels: dict[int, TiledLevel] = {}
     for index, (size, pages) in enumerate(zip(base.level_sizes, base.level_pages(), strict=False)):
-        if len(pages) == 1 and readable(pages[0]) and size == (pages[0].imagewidth, pages[0].imagelength):
+        if len(pages) == 1 and decodable(pages[0]) and size == (pages[0].imagewidth, pages[0].imagelength):
             levels[index] = TiledLevel(index, pages[0], base.source, cache, fetched)
     return TiledReader(base, levels)
+
+
+def _torn(levels: Mapping[int, TiledLevel]) -> Iterator[int]:
+    """Levels that lack tiles where the next finer level has some. What was not scanned is lacking in all of them."""
+    finer: TiledLevel | None = None
+    for index, level in sorted(levels.items(), key=lambda item: -item[1].size[0]):
+        if finer is not None and level.holes.any() and (level.holes & _covered(level, finer)).any():
+            yield index
+        else:
+            finer = level
+
+
+def _covered(level: TiledLevel, finer: TiledLevel) -> NDArray[np.bool_]:
+    """Which tiles of a level have a tile of a finer one at the same place, slivers at their edges left out."""
+    there = ~finer.holes
+    sums = np.zeros((there.shape[0] + 1, there.shape[1] + 1), np.int64)
+    sums[1:, 1:] = there.cumsum(0, dtype=np.int64).cumsum(1)
+    (top, bottom), (left, right) = (
+        _overlaid(count, level.tile[axis], finer.tile[axis], finer.size[1 - axis] / level.size[1 - axis], length)
+        for axis, (count, length) in enumerate(zip(level.holes.shape, there.shape, strict=True))
+    )
+    inside = sums[bottom][:, right] - sums[top][:, right] - sums[bottom][:, left] + sums[top][:, left]
+    return np.asarray(inside > 0)
+
+
+def _overlaid(
+    count: int, side: int, finer_side: int, ratio: float, length: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """First and end tile of the finer level under each tile of the coarser, along one axis."""
+    start = np.arange(count) * side
+    first, end = (start + 1) * ratio // finer_side, -(-(start + side - 1) * ratio // finer_side)
+    return np.clip(first, 0, length).astype(np.intp), np.clip(end, 0, length).astype(np.intp)
