@@ -11,6 +11,7 @@ import io
 import logging
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -205,13 +206,18 @@ def _checked(ref: SlideRef, problems: list[SlideError]) -> SlideRef | None:
     if not ref.is_local:
         return ref
     path = Path(ref.uri)
-    if path.is_dir():
+    try:
+        found = path.stat()
+    except PermissionError:
+        # Told when it is opened: no reason to stop for the others.
+        return ref
+    except (OSError, ValueError):
+        problems.append(SlideNotFound(label, f"there is no file {path}", "look at the path, or remove the slide"))
+        return None
+    if stat.S_ISDIR(found.st_mode):
         problems.append(
             SlideUnreadable(ref.name, f"{path} is a folder", "name the slide file, or use a glob like *.svs")
         )
-        return None
-    if not path.exists():
-        problems.append(SlideNotFound(label, f"there is no file {path}", "look at the path, or remove the slide"))
         return None
     return ref
 

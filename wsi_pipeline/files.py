@@ -77,11 +77,31 @@ def read_json(path: Path) -> Any:
 
 
 def remove_partials(folder: Path, *, deep: bool = True) -> int:
-    """Delete what a killed run left half written in `folder` (and below, if `deep`); returns how many files."""
+    """Delete what a killed run left half written in `folder` (and below, if `deep`); returns how many files.
+
+    Raises
+    ------
+    StoreError
+        They cannot be deleted.
+    """
     leftovers = sorted(folder.rglob(f"*{PARTIAL}") if deep else folder.glob(f"*{PARTIAL}"))
     for path in leftovers:
-        path.unlink(missing_ok=True)
+        remove(path)
     return len(leftovers)
+
+
+def remove(path: Path) -> None:
+    """Delete the file at `path`, if there is one.
+
+    Raises
+    ------
+    StoreError
+        It cannot be deleted.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(f"cannot delete {path}: {error.strerror or error}; mend the permissions there") from error
 
 
 def sha256_bytes(data: bytes) -> str:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
-from tests.slides.make import texture
+from tests.slides.make import texture, write_slide
 from tests.stages.made import CLASS, MODEL, files_of, record_of, run_of, small_slide, states_of, write_config
 from wsi_pipeline.cli.app import run
 
@@ -25,6 +29,8 @@ BAD = {
     "coarse.tif": ("is too coarse: its finest level has 4 µm/px, the model works at 1", "higher magnification"),
     "gone.tif": ("there is no file {path}", "look at the path"),
     "folder.tif": ("{path} is a folder", "name the slide file"),
+    "pipe.tif": ("{path} is no file but a pipe or a device", "name the slide file"),
+    "circle.tif": ("there is no file {path}", "look at the path"),
     "good.tif": ("is there twice", "list each slide once"),
 }
 
@@ -44,6 +50,8 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, stated in (("silent", None), ("screen", 896.0), ("tiny", 0.005), ("coarse", 4.0)):
         small_slide(folder / f"{name}.tif", width=600, height=500, stated_mpp=stated)
     (folder / "folder.tif").mkdir()
+    os.mkfifo(folder / "pipe.tif")
+    (folder / "circle.tif").symlink_to("circle.tif")
     return write_config(folder, ["good.tif", *BAD])
 
 
@@ -189,3 +197,51 @@ def test_a_card_that_is_damaged_or_newer_is_refused_in_one_line(
         assert run(["predict", str(config)]) == 1
         (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("error"))
         assert str(tmp_path / "model") in line
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (2000, 1), (1, 2000), (600, 2)])
+def test_a_slide_of_a_few_pixels_is_a_slide(tmp_path: Path, shape: tuple[int, int]) -> None:
+    slide = write_slide(tmp_path / "a.tif", texture(*shape), levels=1)
+    config = write_config(tmp_path, [slide])
+    assert run(["predict", str(config)]) == 0
+    assert states_of(config) == {"a.tif": "done"}
+
+
+def without_privileges(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """The command line as someone whom permissions bind; root is not bound by them."""
+    command = [sys.executable, "-m", "wsi_pipeline.cli", *map(str, arguments)]
+    if os.geteuid() == 0:
+        if shutil.which("setpriv") is None:
+            pytest.skip("root, and no setpriv to be less")
+        dropped = "-dac_override,-dac_read_search"
+        command = ["setpriv", f"--bounding-set={dropped}", f"--inh-caps={dropped}", *command]
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+
+
+def test_what_may_not_be_read_or_written_is_named_and_the_rest_done(tmp_path: Path) -> None:
+    names = ["good.tif", "other.tif", "secret.tif", "closed/in.tif"]
+    (tmp_path / "closed").mkdir()
+    for name in names:
+        small_slide(tmp_path / name, width=600, height=500)
+    config = write_config(tmp_path, names)
+    assert run(["predict", str(config)]) == 0
+    (other,) = (key for key in record_of(config)["slides"] if key.startswith("other-"))
+    write_config(tmp_path, names, regions={"threshold": 0.4})
+    shut = {tmp_path / "secret.tif": 0, tmp_path / "closed": 0, run_of(config).slide(other).root: 0o555}
+    before = {path: path.stat().st_mode for path in shut}
+    for path, mode in shut.items():
+        path.chmod(mode)
+    try:
+        done = without_privileges("predict", config)
+    finally:
+        for path, whole in before.items():
+            path.chmod(whole)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    slides = {slide["name"]: slide for slide in record_of(config)["slides"].values()}
+    assert slides["good.tif"]["state"] == "done"
+    for name in ("secret.tif", "in.tif"):
+        assert slides[name]["reason"].endswith(f"/{name} may not be read; mend its permissions")
+    assert "Permission denied; mend the permissions there" in slides["other.tif"]["reason"]
+    assert run(["predict", str(config)]) == 0

@@ -6,7 +6,7 @@ import importlib.util
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -288,7 +288,7 @@ def local(workers: int | None) -> Iterator[DaskCluster]:
         settings |= {"host": LOOPBACK, "preload": "wsi_pipeline.inference.worker_setup"}
     with (
         dask.config.set(SETTINGS),
-        _closing(LocalCluster(**settings)) as cluster,
+        _closing(_started(settings)) as cluster,
         # Not the default of this process: whoever calls may have a client, or a scheduler of dask, of their own.
         Client(cluster, set_as_default=False) as client,
     ):
@@ -297,6 +297,14 @@ def local(workers: int | None) -> Iterator[DaskCluster]:
             logger.info("dask dashboard at http://%s:%d/status", LOOPBACK, urlsplit(cluster.dashboard_link).port)
         threads = None if workers is None else max(1, available_cores() // workers)
         yield DaskCluster(client, threads, in_process=workers is None, patience_s=WORKERS_S)
+
+
+def _started(settings: Mapping[str, Any]) -> LocalCluster:
+    try:
+        return LocalCluster(**settings)
+    except (RuntimeError, OSError) as error:
+        cause = _first_line(error.__cause__ or error)
+        raise ClusterError(f"the worker processes did not start ({cause}); the same command tries again") from error
 
 
 @contextmanager

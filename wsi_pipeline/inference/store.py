@@ -244,10 +244,7 @@ class PredictionStore:
             The store is of another slide, model, resolution or tissue; it is damaged; it cannot be written.
         """
         if not is_url(path):
-            try:
-                remove_partials(Path(path))
-            except OSError as error:
-                raise StoreError(f"cannot clean up {path}: {error.strerror or error}") from error
+            remove_partials(Path(path))
         if not _is_finished(path):
             return cls.create(path, info)
         found = cls.open(path, read_only=False)

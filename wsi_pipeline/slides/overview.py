@@ -151,7 +151,8 @@ def _scale_bar(drawing: ImageDraw.ImageDraw, width: int, height: int, mpp: float
     length_um = _round_length(width * mpp / 6)
     pixels = length_um / mpp
     left, middle = 14, height + FOOT // 2
-    drawing.rectangle((left, middle - 3, left + pixels - 1, middle + 2), fill=INK)
+    # Of a slide of a few pixels it is shorter than one.
+    drawing.rectangle((left, middle - 3, left + max(0, pixels - 1), middle + 2), fill=INK)
     # In mm throughout: the font that comes with Pillow has no µ.
     label = f"{length_um / 1000:g} mm"
     font = ImageFont.load_default(size=18)

@@ -19,7 +19,7 @@ from PIL import Image
 from wsi_pipeline.cohort import SlideRef
 from wsi_pipeline.config import Config
 from wsi_pipeline.errors import StoreError, WsiError
-from wsi_pipeline.files import read_json, write_bytes, write_json
+from wsi_pipeline.files import read_json, remove, write_bytes, write_json
 from wsi_pipeline.inference import BlockState, PredictionStore, SlideJob
 from wsi_pipeline.inference.access import remove_store, store_exists
 from wsi_pipeline.inference.slide_work import map_info
@@ -305,7 +305,7 @@ def on_tissue(tissue: TissueMask, regions: Sequence[PathObject]) -> float:
 
 def forget_summary(folder: SlideDir) -> None:
     """From here on the slide counts as not done, until `finish_slide` has written everything anew."""
-    folder.summary.unlink(missing_ok=True)
+    remove(folder.summary)
 
 
 def forget_other_maps(
