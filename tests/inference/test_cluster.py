@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -122,6 +123,26 @@ def test_a_worker_that_is_killed_costs_nothing_but_time(
     assert killed
     assert result.complete
     assert tree(tmp_path / "p.zarr") == undisturbed
+
+
+def test_a_worker_that_is_killed_while_it_starts_is_told() -> None:
+    over = threading.Event()
+
+    def kill() -> None:
+        while not over.wait(0.01):
+            for process in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    if "spawn_main" in " ".join(process.cmdline()):
+                        process.kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        with pytest.raises(ClusterError, match=r"the worker processes did not start \(.*; the same command tries again"):
+            Engine(BASELINE, EngineSettings(workers=1)).__enter__()
+    finally:
+        over.set()
+        killer.join()
 
 
 @pytest.mark.parametrize("deaths", [2, 99])
