@@ -138,7 +138,9 @@ def test_a_worker_that_is_killed_while_it_starts_is_told() -> None:
     killer = threading.Thread(target=kill)
     killer.start()
     try:
-        with pytest.raises(ClusterError, match=r"the worker processes did not start \(.*; the same command tries again"):
+        with pytest.raises(
+            ClusterError, match=r"the worker processes did not start \(.*; the same command tries again"
+        ):
             Engine(BASELINE, EngineSettings(workers=1)).__enter__()
     finally:
         over.set()

@@ -55,6 +55,8 @@ class Reader(Protocol):
     ----------
     torn
         Levels that lack a part of what finer ones hold, and are not to be read.
+    notes
+        What is odd about the file, but no reason to refuse it.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Reader(Protocol):
     mpp: tuple[float, float] | None
     crop: Bounds | None
     torn: frozenset[int]
+    notes: tuple[str, ...]
 
     def read(self, level: int, bounds: Bounds) -> RGBImage:
         """uint8 (bounds.height, bounds.width, 3) of a rectangle inside the level, in pixels of the level.
@@ -135,10 +138,11 @@ class TiffSlideReader:
         from tiffslide import TiffSlide
 
         self.source = ByteSource(uri)
+        self.notes = self.source.notes
         self._file: Any = None
         try:
-            # A remote file is opened here, because its header should come in small blocks.
-            self._file = None if self.source.is_local else self.source.open()
+            # A remote file is opened here, because its header should come in small blocks; so is a part of a file.
+            self._file = None if self.source.path is not None else self.source.open()
             # tifffile knows some formats by the name of their files.
             named = {} if self._file is None else {"tifffile_options": {"name": self.source.name}}
             self._slide: Any = TiffSlide(uri if self._file is None else self._file, **named)
@@ -223,6 +227,7 @@ class OpenSlideReader:
 
     name = "openslide"
     torn: frozenset[int] = frozenset()
+    notes: tuple[str, ...] = ()
 
     def __init__(self, path: str) -> None:
         self._path = path

@@ -306,8 +306,7 @@ def _resolution(ref: SlideRef, reader: Reader, needed_mpp: float | None) -> tupl
 
 
 def _notes(reader: Reader, mpp: float, source: str) -> Iterator[str]:
-    for level in sorted(reader.torn):
-        yield f"level {level} lacks tiles that finer levels have: they are read in its place"
+    yield from reader.notes
     if reader.mpp is None:
         return
     x, y = reader.mpp

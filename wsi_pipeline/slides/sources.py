@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
 
+from wsi_pipeline.slides.archives import Window, archive_of, stored_at
 from wsi_pipeline.slides.remote import HeaderFile, RemoteFile
 
 # One request is dearer than the bytes of a gap like this.
 GAP = 16 * 1024
+COMPRESSED = (
+    "it is compressed inside its archive, so that every part of it is unpacked from its beginning on: store it as it "
+    "is (zip -0)"
+)
 # Bytes of each sample of a fingerprint.
 SAMPLE = 64 * 1024
 
@@ -23,6 +29,10 @@ class ByteSource:
     ----------
     size
         Length in bytes.
+    path
+        Of a local file; None where it lies elsewhere, or is a part of a file.
+    notes
+        What makes it slow to read.
 
     Raises
     ------
@@ -37,18 +47,48 @@ class ByteSource:
     def __init__(self, uri: str) -> None:
         self._descriptor = -1
         self._remote: RemoteFile | None = None
-        self._path = uri
+        self._start = 0
+        self._name = self._local = uri
+        self.path: str | None = None
+        self.notes: tuple[str, ...] = ()
+        inside = archive_of(uri)
+        if inside is None:
+            self._open(uri)
+            return
+        member, archive = inside
+        self._open(archive)
+        try:
+            self._enter(member, uri)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, uri: str) -> None:
         if "://" in uri or "::" in uri:
             self._remote = RemoteFile(uri)
-            self._path, self.size = self._remote.path, self._remote.size
+            self._name, self.size = str(self._remote.path), self._remote.size
         else:
             self._descriptor = os.open(uri, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+            self._name = self._local = uri
             self.size = os.fstat(self._descriptor).st_size
+            self.path = uri
+
+    def _enter(self, member: str, uri: str) -> None:
+        """From the archive to what it holds."""
+        with self.open() as archive:
+            span = stored_at(archive, member)
+        if span is None:
+            self.close()
+            self._open(uri)
+            self.notes = (COMPRESSED,)
+        else:
+            self._start, self.size = span
+        self._name, self.path = member, None
 
     @property
     def name(self) -> str:
         """The last part of the path."""
-        return self._path.rstrip("/").rsplit("/", 1)[-1]
+        return self._name.rstrip("/").rsplit("/", 1)[-1]
 
     @property
     def is_local(self) -> bool:
@@ -56,12 +96,14 @@ class ByteSource:
 
     def open(self) -> Any:
         """A file object for what reads headers; a remote one fetches small blocks, each once."""
-        return open(self._path, "rb") if self._remote is None else HeaderFile(self._remote)
+        file: Any = io.FileIO(self._local) if self._remote is None else HeaderFile(self._remote)
+        return Window(file, self._start, self.size) if self._start else file
 
     def ranges(self, spans: Sequence[tuple[int, int]]) -> list[bytes]:
         """The bytes of each (offset, count); remote ones are joined where they are near and fetched together."""
         if self._remote is None:
-            return [os.pread(self._descriptor, count, offset) for offset, count in spans]
+            return [os.pread(self._descriptor, count, self._start + offset) for offset, count in spans]
+        spans = [(self._start + offset, count) for offset, count in spans]
         joined = coalesced(spans)
         parts = self._remote.ranges(joined)
         starts = [start for start, _ in joined]

@@ -161,6 +161,10 @@ class TiledReader:
         self.mpp = base.mpp
         self.crop = base.crop
         self.torn = frozenset(_torn(levels))
+        lacking = (
+            f"level {level} lacks tiles that finer levels have: they are read in its place" for level in self.torn
+        )
+        self.notes = (*base.notes, *sorted(lacking))
         self._base = base
         self._levels = levels
 
