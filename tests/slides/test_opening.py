@@ -18,7 +18,7 @@ from wsi_pipeline.slides.listing import list_cohort
 from wsi_pipeline.tiling import Bounds
 
 
-def refusal(path: Path, kind: type[SlideError], **options: float) -> str:
+def refusal(path: Path, kind: type[SlideError], **options: Any) -> str:
     with pytest.raises(kind) as caught:
         open_slide(ref(path), **options)
     text = str(caught.value)

@@ -121,9 +121,9 @@ def use_model(session: str, spec: ModelSpec) -> AbstractContextManager[LoadedMod
     return _models.use((session, spec), partial(_load, spec))
 
 
-def use_slide(session: str, ref: SlideRef) -> AbstractContextManager[Slide]:
-    """The slide in this process; a new session opens it anew, since the file may be another one by then."""
-    return _slides.use((session, ref), partial(open_slide, ref))
+def use_slide(session: str, ref: SlideRef, content: str | None = None) -> AbstractContextManager[Slide]:
+    """The slide in this process, of this content; a new session opens it anew, for it may be another one by then."""
+    return _slides.use((session, ref, content), partial(open_slide, ref, content=content))
 
 
 def _load(spec: ModelSpec) -> LoadedModel:

@@ -209,6 +209,7 @@ class Round:
             window=means.window,
             blocks=blocks,
             stains=work.store.info.stains,
+            content=work.job.content,
             passes=means.passes,
         )
         self._sent[self._tasks.submit(run_blocks, run)] = _Sent(work, blocks, alone)

@@ -56,6 +56,8 @@ class SlideJob:
         Outside of its cells nothing is read and the map is 0.
     stains
         Of the slide, for models whose card asks for them.
+    content
+        `Slide.fingerprint`: a worker that finds another one does not go on. None: not looked at.
     """
 
     ref: SlideRef
@@ -65,6 +67,7 @@ class SlideJob:
     downsample: float
     tissue: Tissue
     stains: Stains | None = None
+    content: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,6 +126,7 @@ def map_info(
         stains=job.stains if card.preprocessing == "macenko" else None,
         passes=passes,
         blend=card.blend,
+        content=job.content,
     )
 
 

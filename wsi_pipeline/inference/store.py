@@ -69,6 +69,8 @@ class MapInfo:
         Further predictions of places that are not sure; None: each place is predicted once.
     blend
         Share by which the windows of the model overlap; None: they do not.
+    content
+        Tells the slide's file from others, wherever it lies (`Slide.fingerprint`); None: not known.
     """
 
     slide_id: str
@@ -83,6 +85,7 @@ class MapInfo:
     stains: Stains | None = None
     passes: Passes | None = None
     blend: float | None = None
+    content: str | None = None
 
     @property
     def has_mutual_information(self) -> bool:
@@ -110,6 +113,7 @@ class MapInfo:
             # Left out where they are off, so that such stores stay what they were.
             **({} if self.passes is None else {"passes": self.passes.to_json()}),
             **({} if self.blend is None else {"blend": self.blend}),
+            **({} if self.content is None else {"content": self.content}),
         }
 
     @classmethod
@@ -129,11 +133,15 @@ class MapInfo:
             stains=None if raw.get("stains") is None else Stains.from_json(raw["stains"]),
             passes=Passes(**raw["passes"]) if "passes" in raw else None,
             blend=float(raw["blend"]) if "blend" in raw else None,
+            content=str(raw["content"]) if "content" in raw else None,
         )
 
     def differences(self, other: MapInfo) -> list[str]:
         """In words, what makes maps of the two incomparable. Blocks do not: they change no pixel."""
         changes_nothing = {"block"}
+        if self.content is None or other.content is None:
+            # Stores from before it was kept.
+            changes_nothing.add("content")
         names = [field.name for field in fields(self) if field.name not in changes_nothing]
         return [
             f"{name} {getattr(self, name)} is not {getattr(other, name)}"

@@ -86,6 +86,8 @@ class BlockRun:
         Of the slide, where the model needs them.
     passes
         Further predictions of places that are not sure; None: none.
+    content
+        `Slide.fingerprint`; None: whatever lies there.
     """
 
     session: str
@@ -98,6 +100,7 @@ class BlockRun:
     blocks: tuple[BlockSpec, ...]
     stains: Stains | None = None
     passes: Passes | None = None
+    content: str | None = None
 
 
 @dataclass(slots=True)
@@ -144,7 +147,7 @@ def run_blocks(run: BlockRun) -> RunOutcome:
     Raises
     ------
     SlideError
-        The slide cannot be opened.
+        The slide cannot be opened, or became another file while it was read.
     ModelError
         The model cannot be loaded.
     StoreError
@@ -156,7 +159,7 @@ def run_blocks(run: BlockRun) -> RunOutcome:
         return RunOutcome((), seconds)
     with (
         _clocked(seconds, "whole"),
-        registry.use_slide(run.session, run.ref) as slide,
+        registry.use_slide(run.session, run.ref, run.content) as slide,
         registry.use_model(run.session, run.model) as model,
         ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as ahead,
     ):
@@ -166,6 +169,8 @@ def run_blocks(run: BlockRun) -> RunOutcome:
             if registry.is_stopped(run.session):
                 break
             outcomes.append(worker.one(block, reading))
+        # Its blocks are there, but nobody is told that they are done.
+        slide.check_unchanged()
     return RunOutcome(tuple(outcomes), seconds)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from wsi_pipeline.slides.damage import JPEG, JPEG2000
 from wsi_pipeline.slides.ome import ome_mpp
-from wsi_pipeline.slides.sources import ByteSource
+from wsi_pipeline.slides.sources import ByteSource, file_changed
 from wsi_pipeline.tiling import Bounds
 
 RGBImage = NDArray[np.uint8]
@@ -80,6 +81,9 @@ class Reader(Protocol):
 
     def fingerprint(self) -> str:
         """The same for copies of one slide under other names; different slides have different ones."""
+
+    def changed(self) -> bool:
+        """Whether something else lies there now than what was opened."""
 
     def close(self) -> None:
         """Let go of the file."""
@@ -203,6 +207,9 @@ class TiffSlideReader:
     def fingerprint(self) -> str:
         return self.source.fingerprint()
 
+    def changed(self) -> bool:
+        return self.source.changed()
+
     def close(self) -> None:
         for part in ("_slide", "_file", "source"):
             opened = getattr(self, part, None)
@@ -231,6 +238,7 @@ class OpenSlideReader:
 
     def __init__(self, path: str) -> None:
         self._path = path
+        self._as_opened = os.stat(path)
         self._slide: Any = self._opened()
         self._lock = threading.Lock()
         self.level_sizes = tuple((int(w), int(h)) for w, h in self._slide.level_dimensions)
@@ -278,7 +286,17 @@ class OpenSlideReader:
 
     def fingerprint(self) -> str:
         # The files of one DICOM series have the same, since each of them opens as the whole series.
-        return str(self._slide.properties.get("openslide.quickhash-1") or self._path)
+        quickhash = self._slide.properties.get("openslide.quickhash-1")
+        if quickhash:
+            return str(quickhash)
+        source = ByteSource(self._path)
+        try:
+            return source.fingerprint()
+        finally:
+            source.close()
+
+    def changed(self) -> bool:
+        return file_changed(self._path, self._as_opened)
 
     def close(self) -> None:
         self._slide.close()

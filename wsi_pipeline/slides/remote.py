@@ -62,12 +62,27 @@ class RemoteFile:
         self.uri = uri
         self._fs, self.path = fsspec.core.url_to_fs(uri)
         self._failed: tuple[float, str] | None = None
-        info = self._patiently(lambda: self._ask("info", 0, self.path))
-        size, version = info.get("size"), info.get("ETag") or info.get("etag")
-        self.version = None if version is None else str(version)
+        size, self.version = self._said()
         if size is None:
             raise OSError("the server does not say how long the file is, so parts of it cannot be asked for")
         self.size = int(size)
+
+    def changed(self) -> bool:
+        """Whether another content lies there now, or none; a store that does not answer says nothing."""
+        self._fs.invalidate_cache(self.path)
+        try:
+            size, version = self._said()
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        return (size, version) != (self.size, self.version)
+
+    def _said(self) -> tuple[Any, str | None]:
+        """Length and version, as the store tells them now."""
+        info = self._patiently(lambda: self._ask("info", 0, self.path))
+        version = info.get("ETag") or info.get("etag")
+        return info.get("size"), None if version is None else str(version)
 
     def ranges(self, spans: Sequence[tuple[int, int]]) -> list[bytes]:
         """The bytes from each start to its end, asked for together; what fails of them is asked for again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from typing import Self
 import numpy as np
 
 from wsi_pipeline.cohort import SlideRef
-from wsi_pipeline.errors import MppMissing, SlideNotFound, SlideTooCoarse, SlideUnreadable
+from wsi_pipeline.errors import MppMissing, SlideError, SlideNotFound, SlideTooCoarse, SlideUnreadable
 from wsi_pipeline.slides.damage import reports
 from wsi_pipeline.slides.readers import Level, NotAPicture, OpenSlideReader, Reader, RGBImage, TiffSlideReader
 from wsi_pipeline.slides.remote import StoreFailed
@@ -29,6 +30,8 @@ NEAR_ENOUGH = 0.02
 SHAPE = 0.02
 # The finest level may be coarser than the model's resolution by this factor, not more.
 TOO_COARSE = 2.0
+CHANGED = "became another file while it was worked on"
+WHEN_CHANGED = "wait until it has been copied, then run again: it is predicted anew"
 STORE_REMEDY = "look at the store and the network, then run again"
 # A reduced picture is made from strips of at most about this many pixels.
 STRIP_PIXELS = 32 * 2**20
@@ -62,6 +65,7 @@ class Slide:
         self.crop = reader.crop
         self.reader = reader.name
         self._reader = reader
+        self._fingerprint: str | None = None
 
     def read(self, bounds: Bounds, downsample: float) -> RGBImage:
         """A rectangle of the working level: the slide seen at `downsample` level-0 px to a pixel.
@@ -148,8 +152,37 @@ class Slide:
             ) from error
 
     def fingerprint(self) -> str:
-        """The same for copies of one slide under other names."""
-        return self._reader.fingerprint()
+        """The same for copies of one slide under other names; 16 hex digits, as when it was asked for first.
+
+        Raises
+        ------
+        SlideUnreadable
+            Its bytes cannot be fetched.
+        """
+        if self._fingerprint is not None:
+            return self._fingerprint
+        try:
+            found = self._reader.fingerprint()
+        except Exception as error:
+            raise SlideUnreadable(
+                self.ref.slide_id,
+                f"cannot be read: {_one_line(error)}",
+                STORE_REMEDY if _store_failed(error) else "copy the file again, or leave the slide out",
+            ) from error
+        self._fingerprint = hashlib.sha256(found.encode()).hexdigest()[:16]
+        return self._fingerprint
+
+    def check_unchanged(self) -> None:
+        """Raise `SlideUnreadable` when another slide lies there now than when its `fingerprint` was asked for.
+
+        That a file was touched, or copied over with what it held, is no change.
+        """
+        if not self._reader.changed():
+            return
+        try:
+            open_slide(self.ref, content=self.fingerprint()).close()
+        except SlideError as error:
+            raise SlideUnreadable(self.ref.slide_id, CHANGED, WHEN_CHANGED) from error
 
     def close(self) -> None:
         self._reader.close()
@@ -163,20 +196,22 @@ class Slide:
         self.close()
 
 
-def open_slide(ref: SlideRef, *, needed_mpp: float | None = None) -> Slide:
+def open_slide(ref: SlideRef, *, needed_mpp: float | None = None, content: str | None = None) -> Slide:
     """Open a slide and check that it can be used.
 
     Parameters
     ----------
     needed_mpp
         The model's resolution in µm/px; None when any will do.
+    content
+        Its `Slide.fingerprint` when it was opened before; None when it may be any.
 
     Raises
     ------
     SlideNotFound
         There is nothing at the URI.
     SlideUnreadable
-        A folder, an empty file, no slide, cut off, or of a kind that no reader opens.
+        A folder, an empty file, no slide, cut off, of a kind that no reader opens, or of another content.
     MppMissing
         The file states no mpp between 0.05 and 20 µm/px and the configuration gives none.
     SlideTooCoarse
@@ -192,7 +227,14 @@ def open_slide(ref: SlideRef, *, needed_mpp: float | None = None) -> Slide:
     except BaseException:
         reader.close()
         raise
-    return Slide(ref, reader, mpp, source, notes)
+    slide = Slide(ref, reader, mpp, source, notes)
+    try:
+        if content is not None and slide.fingerprint() != content:
+            raise SlideUnreadable(ref.slide_id, CHANGED, WHEN_CHANGED)
+    except BaseException:
+        slide.close()
+        raise
+    return slide
 
 
 def working_downsample(slide: Slide, mpp: float) -> float:

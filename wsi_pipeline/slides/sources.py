@@ -70,7 +70,8 @@ class ByteSource:
         else:
             self._descriptor = os.open(uri, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
             self._name = self._local = uri
-            self.size = os.fstat(self._descriptor).st_size
+            self._opened = os.fstat(self._descriptor)
+            self.size = self._opened.st_size
             self.path = uri
 
     def _enter(self, member: str, uri: str) -> None:
@@ -113,6 +114,10 @@ class ByteSource:
             found.append(parts[part][offset - starts[part] : offset - starts[part] + count])
         return found
 
+    def changed(self) -> bool:
+        """Whether another file lies there now than the one that was opened, or none, or it was written to."""
+        return self._remote.changed() if self._remote is not None else file_changed(self._local, self._opened)
+
     def fingerprint(self) -> str:
         """A digest of the length and of three samples of the bytes: for finding copies, not for proving identity."""
         starts = sorted({0, max(0, self.size // 2 - SAMPLE // 2), max(0, self.size - SAMPLE)})
@@ -125,6 +130,16 @@ class ByteSource:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def file_changed(path: str, before: os.stat_result) -> bool:
+    """Whether a local file is no longer what it was."""
+    try:
+        now = os.stat(path)
+    except OSError:
+        return True
+    # Not its number: mounts of servers make these up.
+    return (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns)
 
 
 def coalesced(spans: Sequence[tuple[int, int]], gap: int = GAP) -> list[tuple[int, int]]:

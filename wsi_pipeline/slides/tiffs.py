@@ -187,6 +187,10 @@ class TiledReader:
         """As `Reader.fingerprint`."""
         return self._base.fingerprint()
 
+    def changed(self) -> bool:
+        """As `Reader.changed`."""
+        return self._base.changed()
+
     def close(self) -> None:
         self._base.close()
 

@@ -59,7 +59,8 @@ LITTLE_TISSUE_MM2 = 0.05
 class PreparedSlide:
     """A slide that was opened and looked at once, at low resolution.
 
-    `downsample` is level-0 px to a pixel of the working level.
+    `downsample` is level-0 px to a pixel of the working level, `content` is `Slide.fingerprint`, `file_bytes` the
+    length of a local file.
     """
 
     ref: SlideRef
@@ -71,6 +72,8 @@ class PreparedSlide:
     tissue: TissueMask
     key: str
     stains: Stains | None = None
+    content: str | None = None
+    file_bytes: int | None = None
 
     def job(self, store: Path | str) -> SlideJob:
         """What the engine is asked for; `store` is where its maps lie."""
@@ -82,6 +85,7 @@ class PreparedSlide:
             downsample=self.downsample,
             tissue=self.tissue,
             stains=self.stains,
+            content=self.content,
         )
 
 
@@ -97,6 +101,7 @@ def prepare_slide(ref: SlideRef, config: Config, card: ModelCard, run_id: str, f
     """
     mpp = config.inference.mpp or card.mpp
     with open_slide(ref, needed_mpp=mpp) as slide:
+        content = slide.fingerprint()
         tissue = find_tissue(slide, config.tissue)
         thumbnail = slide.thumbnail(THUMBNAIL_PX)
         prepared = PreparedSlide(
@@ -109,7 +114,10 @@ def prepare_slide(ref: SlideRef, config: Config, card: ModelCard, run_id: str, f
             tissue=tissue,
             key=slide_key(run_id, ref.slide_id, slide.size, slide.mpp),
             stains=stains_of(slide, tissue) if card.preprocessing == "macenko" else None,
+            content=content,
+            file_bytes=_file_bytes(ref),
         )
+        slide.check_unchanged()
     tissue.save(folder.tissue)
     _write_jpeg(folder, thumbnail)
     return prepared
@@ -127,7 +135,10 @@ def tiles_key(config: Config) -> str:
 
 
 def is_done(folder: SlideDir, ref: SlideRef, config: Config, run_id: str) -> bool:
-    """Whether the slide's results are there, whole, and made by this recipe at the mpp that is stated now."""
+    """Whether the slide's results are there, whole, made by this recipe at the mpp that is stated now, of this file.
+
+    That a file is another one is seen by its length, and on local paths only: it costs nothing there.
+    """
     files = (folder.summary, folder.regions, folder.tiles, folder.overview, folder.thumbnail, folder.tissue)
     if not all(file.exists() for file in files):
         return False
@@ -135,9 +146,19 @@ def is_done(folder: SlideDir, ref: SlideRef, config: Config, run_id: str) -> boo
         summary = read_json(folder.summary)
         same = summary["run_id"] == run_id and ref.mpp in (None, summary["mpp"])
         same = same and summary["tiles_key"] == tiles_key(config)
+        # Not in summaries from before; and a slide that is gone stays done.
+        before, now = summary.get("file_bytes"), _file_bytes(ref)
+        same = same and (before is None or now is None or before == now)
         return bool(same and not summary["blocks"]["failed"])
     except (StoreError, KeyError, TypeError):
         return False
+
+
+def _file_bytes(ref: SlideRef) -> int | None:
+    try:
+        return Path(ref.uri).stat().st_size if ref.is_local else None
+    except OSError:
+        return None
 
 
 def finish_slide(
@@ -192,7 +213,7 @@ def _finish(
     )
     strangeness = None
     if card.appearance is not None or gauge is not None:
-        with open_slide(prepared.ref) as slide:
+        with open_slide(prepared.ref, content=prepared.content) as slide:
             strangeness = strange_tiles(
                 slide,
                 prepared.tissue,
@@ -216,7 +237,7 @@ def _finish(
     regions = with_strangeness(regions, tiles)
     write_geojson(folder.regions, regions, card.colors)
     write_tiles(folder.tiles, tiles)
-    with open_slide(prepared.ref) as slide:
+    with open_slide(prepared.ref, content=prepared.content) as slide:
         write_overview(folder.overview, slide, prepared.tissue, regions, card.colors)
     summary = summarise(prepared, store.blocks, regions, tiles, names, run_id)
     summary["tiles_key"] = tiles_key(config)
@@ -246,6 +267,7 @@ def summarise(
         "slide_id": prepared.ref.slide_id,
         "width": prepared.size[0],
         "height": prepared.size[1],
+        "file_bytes": prepared.file_bytes,
         "mpp": prepared.mpp,
         "downsample": prepared.downsample,
         "tissue_mm2": round(tissue_mm2, 4),
@@ -311,7 +333,7 @@ def forget_summary(folder: SlideDir) -> None:
 def forget_other_maps(
     place: Path | str, prepared: PreparedSlide, card: ModelCard, passes: Passes | None = None
 ) -> None:
-    """Remove the maps that another model, resolution or tissue mask left; they cannot be gone on with."""
+    """Remove the maps that another file, model, resolution or tissue mask left; they cannot be gone on with."""
     if not store_exists(place):
         return
     try:
@@ -322,7 +344,7 @@ def forget_other_maps(
     except StoreError:
         same = False
     if not same:
-        logger.warning("%s: maps of another model or other settings are made anew", prepared.ref.slide_id)
+        logger.warning("%s: maps of another file, model or other settings are made anew", prepared.ref.slide_id)
         remove_store(place)
 
 
