@@ -79,7 +79,9 @@ def everywhere(size: tuple[int, int]) -> TissueMask:
 def make_job(ref: SlideRef, store: Path, *, mpp: float = 0.5, tissue: TissueMask | None = None) -> SlideJob:
     with open_slide(ref) as slide:
         downsample = working_downsample(slide, mpp)
-        return SlideJob(ref, store, slide.size, slide.mpp, downsample, tissue or everywhere(slide.size))
+        return SlideJob(
+            ref, store, slide.size, slide.mpp, downsample, tissue or everywhere(slide.size), content=slide.fingerprint()
+        )
 
 
 def predict_here(

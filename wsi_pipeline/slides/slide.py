@@ -182,7 +182,9 @@ class Slide:
         try:
             open_slide(self.ref, content=self.fingerprint()).close()
         except SlideError as error:
-            raise SlideUnreadable(self.ref.slide_id, CHANGED, WHEN_CHANGED) from error
+            # A store that does not answer says nothing of what lies there.
+            if not _store_failed(error):
+                raise SlideUnreadable(self.ref.slide_id, CHANGED, WHEN_CHANGED) from error
 
     def close(self) -> None:
         self._reader.close()
