@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import dask.array as da
@@ -41,6 +42,26 @@ def test_a_prediction_opens_as_lazy_arrays_of_one_chunk_per_block(
 def test_a_prediction_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="there is no prediction at"):
         wsi_pipeline.open_prediction(str(tmp_path), "slide")
+
+
+@pytest.mark.parametrize("harm", [lambda data: data[: len(data) // 2], lambda data: bytes(len(data))])
+def test_a_damaged_part_names_the_store_when_it_is_computed(tmp_path: Path, harm: Callable[[bytes], bytes]) -> None:
+    ref = make_slide(tmp_path / "slide.tif", 700, 500)
+    path = RunDir(tmp_path / "run").slide("slide").prediction
+    predict_here(make_job(ref, path), BASELINE, block=256, window=512)
+    shard = path / "probability" / "c" / "0" / "1" / "1"
+    shard.write_bytes(harm(shard.read_bytes()))
+    probability = wsi_pipeline.open_prediction(tmp_path / "run", "slide").probability
+    assert probability[:, :256, :256].mean().compute(scheduler="synchronous") > 0
+    with pytest.raises(StoreError, match=rf"{path} cannot be read: .*; delete the slide's folder in the run"):
+        probability.mean().compute(scheduler="synchronous")
+
+
+@pytest.mark.parametrize("text", ["[]", '{"config": null}', '{"config": {"inference": 3}}', "{"])
+def test_a_damaged_record_is_told(tmp_path: Path, text: str) -> None:
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(StoreError, match=r"run\.json"):
+        wsi_pipeline.open_prediction(tmp_path, "slide")
 
 
 def test_the_front_door_has_no_other_names() -> None:

@@ -90,7 +90,10 @@ def told(path: str | Path, verb: str) -> Iterator[None]:
         # Clients of object stores have trees of errors of their own.
         if not is_url(path) and not isinstance(error, ValueError | TypeError | KeyError | RuntimeError):
             raise
-        raise StoreError(f"{path} cannot be {verb}: {' '.join(str(error).split())}{_remedy(path)}") from error
+        # What is read and is not what it should be is damaged.
+        damaged = verb == "read" and not is_url(path)
+        remedy = "; delete the slide's folder in the run, then run again" if damaged else _remedy(path)
+        raise StoreError(f"{path} cannot be {verb}: {' '.join(str(error).split())}{remedy}") from error
 
 
 def _remedy(path: str | Path) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from wsi_pipeline.inference.access import told
 from wsi_pipeline.inference.places import recorded_place
 from wsi_pipeline.inference.store import PredictionStore
 from wsi_pipeline.rundir import RunDir
@@ -62,7 +63,7 @@ def open_prediction(run: str | Path, slide_id: str) -> Prediction:
     Raises
     ------
     StoreError
-        There is no prediction of this slide, or it cannot be read.
+        There is no prediction of this slide, or it cannot be read; also later, when a part that is damaged is computed.
 
     Examples
     --------
@@ -74,16 +75,31 @@ def open_prediction(run: str | Path, slide_id: str) -> Prediction:
     apart = store.mutual_information_array
     return Prediction(
         slide_id=store.slide_id,
-        probability=_lazy(probability, (1, store.block, store.block)),
-        uncertainty=_lazy(uncertainty, (store.block, store.block)),
+        probability=_lazy(probability, store, (1, store.block, store.block)),
+        uncertainty=_lazy(uncertainty, store, (store.block, store.block)),
         classes=tuple(name for name, _ in store.classes),
         blocks=store.blocks,
         downsample=store.downsample,
         mpp=store.mpp,
-        mutual_information=None if apart is None else _lazy(apart, (store.block, store.block)),
+        mutual_information=None if apart is None else _lazy(apart, store, (store.block, store.block)),
     )
 
 
-def _lazy(array: zarr.Array[Any], chunks: tuple[int, ...]) -> da.Array:
-    lazy: da.Array = da.from_array(array, chunks=chunks, inline_array=True)
+class _Readable:
+    """A zarr array, as dask asks for its parts; what goes wrong names the store."""
+
+    def __init__(self, array: zarr.Array[Any], path: str) -> None:
+        self._array = array
+        self._path = path
+        self.shape = array.shape
+        self.dtype = array.dtype
+        self.ndim = array.ndim
+
+    def __getitem__(self, area: tuple[slice, ...]) -> NDArray[np.uint8]:
+        with told(self._path, "read"):
+            return np.asarray(self._array[area])
+
+
+def _lazy(array: zarr.Array[Any], store: PredictionStore, chunks: tuple[int, ...]) -> da.Array:
+    lazy: da.Array = da.from_array(_Readable(array, store.path), chunks=chunks, inline_array=True)
     return lazy

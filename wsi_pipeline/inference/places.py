@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from wsi_pipeline.errors import StoreError
 from wsi_pipeline.files import read_json
 from wsi_pipeline.rundir import RunDir
 
@@ -24,5 +25,9 @@ def recorded_place(run: RunDir, slide_id: str) -> Path | str:
     StoreError
         run.json is damaged.
     """
-    record: dict[str, Any] = read_json(run.run_json) if run.run_json.is_file() else {}
-    return map_place(run, slide_id, record.get("config", {}).get("inference", {}).get("maps"))
+    value: Any = read_json(run.run_json) if run.run_json.is_file() else {}
+    for key in ("config", "inference", "maps"):
+        if not isinstance(value, dict):
+            raise StoreError(f"{run.run_json} is no record of a run; run `wsi-pipeline predict` again")
+        value = value.get(key, None if key == "maps" else {})
+    return map_place(run, slide_id, value)
