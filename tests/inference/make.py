@@ -76,11 +76,15 @@ def everywhere(size: tuple[int, int]) -> TissueMask:
     return TissueMask(np.ones((1, 1), bool), float(max(size)))
 
 
-def make_job(ref: SlideRef, store: Path, *, mpp: float = 0.5, tissue: TissueMask | None = None) -> SlideJob:
+def make_job(
+    ref: SlideRef, store: Path, *, mpp: float = 0.5, tissue: TissueMask | None = None, bound: bool = False
+) -> SlideJob:
+    """`bound`: to the file as it is now."""
     with open_slide(ref) as slide:
         downsample = working_downsample(slide, mpp)
+        content = slide.fingerprint() if bound else None
         return SlideJob(
-            ref, store, slide.size, slide.mpp, downsample, tissue or everywhere(slide.size), content=slide.fingerprint()
+            ref, store, slide.size, slide.mpp, downsample, tissue or everywhere(slide.size), content=content
         )
 
 

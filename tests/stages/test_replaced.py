@@ -104,7 +104,7 @@ def test_a_slide_that_is_replaced_while_it_is_predicted_fails_alone(
             Path(ref.uri).write_bytes(Path(other.uri).read_bytes())
 
     with Engine(BASELINE, settings) as engine:
-        jobs = [make_job(ref, tmp_path / "a.zarr"), make_job(whole, tmp_path / "whole.zarr")]
+        jobs = [make_job(ref, tmp_path / "a.zarr", bound=True), make_job(whole, tmp_path / "whole.zarr", bound=True)]
         results = {result.slide_id: result for result in engine.predict(jobs, replace)}
     assert replaced
     error = results["a"].error
@@ -114,7 +114,7 @@ def test_a_slide_that_is_replaced_while_it_is_predicted_fails_alone(
     # Once more, on what lies there now: nothing of the first file is in its map.
     shutil.rmtree(tmp_path / "a.zarr")
     with Engine(BASELINE, settings) as engine:
-        jobs = [make_job(ref, tmp_path / "a.zarr"), make_job(other, tmp_path / "other.zarr")]
+        jobs = [make_job(ref, tmp_path / "a.zarr", bound=True), make_job(other, tmp_path / "other.zarr", bound=True)]
         assert all(result.complete for result in engine.predict(jobs))
     one, two = (
         {name: data for name, data in tree(tmp_path / f"{name}.zarr").items() if name != "zarr.json"}
