@@ -202,6 +202,27 @@ def test_a_disk_that_is_full_is_named_and_the_rest_done_when_there_is_room(
     assert files_of(run_of(config)) == alone
 
 
+FULL_DISK = """
+set -e
+mount -t tmpfs -o size=40k tmpfs "$1"
+head -c 60000 /dev/zero > "$1/filler" 2> /dev/null || true
+exec "$2" -m wsi_pipeline.cli predict "$3"
+"""
+
+
+@pytest.mark.skipif(not small_disks_can_be_made(), reason="no tmpfs can be mounted")
+def test_a_disk_that_was_full_before_is_named(folder: Path, tmp_path: Path) -> None:
+    config = write_config(tmp_path, [folder / "first.tif"])
+    output = run_of(config).root
+    output.mkdir()
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = ["unshare", "-rm", "sh", "-c", FULL_DISK, "-", str(output), sys.executable, str(config)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert f"cannot write {run_of(config).lock}: No space left on device; make room" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 # ---- two at once
 
 

@@ -41,8 +41,16 @@ def exclusive(path: Path) -> Iterator[None]:
             raise RunLocked(
                 f"{path.parent} is being written by {holder}; wait for it, or give another `output`"
             ) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        except OSError as error:
+            # Some file systems of clusters are mounted without locks.
+            raise StoreError(
+                f"{path} cannot be locked: {error.strerror}; give an `output` on a file system that knows flock"
+            ) from error
+        try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        except OSError as error:
+            raise StoreError(f"cannot write {path}: {error.strerror}; make room, or give another `output`") from error
         yield
         # Empty while nobody holds it: a call that changes nothing leaves the folder as it was.
         os.ftruncate(descriptor, 0)
