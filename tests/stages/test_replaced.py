@@ -121,3 +121,22 @@ def test_a_slide_that_is_replaced_while_it_is_predicted_fails_alone(
         for name in ("a", "other")
     )
     assert one == two
+
+
+def test_maps_of_a_store_that_cannot_be_read_now_are_kept(slides: tuple[Path, Path], tmp_path: Path) -> None:
+    config = write_config(tmp_path, [slides[0]])
+    expected = predicted(config)
+    (slide_id,) = record_of(config)["slides"]
+    folder = run_of(config).slide(slide_id)
+    folder.summary.unlink()
+    head = folder.prediction / "zarr.json"
+    kept = head.read_bytes()
+    # An error of the disk: neither a map of something else nor a damaged one.
+    head.unlink()
+    head.symlink_to(head)
+    assert run(["predict", str(config)]) == 2
+    assert "cannot be read: Too many levels of symbolic links" in record_of(config)["slides"][slide_id]["reason"]
+    assert any((folder.prediction / "probability" / "c").rglob("0"))
+    head.unlink()
+    head.write_bytes(kept)
+    assert predicted(config) == expected
