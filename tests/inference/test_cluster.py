@@ -18,7 +18,7 @@ from tests.inference.dying import Poison
 from tests.inference.make import BASELINE, make_job, make_slide, make_unet, predict_here, tree
 from wsi_pipeline.cohort import SlideRef
 from wsi_pipeline.errors import ClusterError
-from wsi_pipeline.inference import BlockState, Engine, EngineSettings, SlideResult, dask_cluster
+from wsi_pipeline.inference import BlockState, Engine, EngineSettings, SlideResult, dask_cluster, patience
 from wsi_pipeline.inference.dask_cluster import DaskCluster
 from wsi_pipeline.models.ensemble import Passes
 from wsi_pipeline.models.machine import available_cores
@@ -173,7 +173,7 @@ def test_workers_that_all_go_and_do_not_come_back_are_told_after_a_while(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(dask_cluster, "WORKERS_S", 3)
-    monkeypatch.setattr(dask_cluster, "LOOK_S", 0.5)
+    monkeypatch.setattr(patience, "LOOK_S", 0.5)
 
     def leave(slide_id: str, done: int, total: int) -> None:
         if done and scheduler.workers:
@@ -191,7 +191,7 @@ def test_workers_that_all_go_and_do_not_come_back_are_told_after_a_while(
 def test_a_call_waits_for_a_worker_that_is_late_and_not_for_one_that_never_comes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(dask_cluster, "LOOK_S", 0.2)
+    monkeypatch.setattr(patience, "LOOK_S", 0.2)
     options = {"processes": False, "dashboard_address": "127.0.0.1:0", "worker_dashboard_address": "127.0.0.1:0"}
     with LocalCluster(n_workers=0, threads_per_worker=1, **options) as local, Client(local) as client:
         with pytest.raises(ClusterError, match="there has been no dask worker for 1 s"):

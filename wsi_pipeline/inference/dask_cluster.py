@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import time
+import pickle
+import pkgutil
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
@@ -17,9 +18,11 @@ import dask
 from distributed import Client, Future, KilledWorker, LocalCluster, as_completed, get_worker
 
 from wsi_pipeline.config import ClusterSettings
-from wsi_pipeline.errors import ClusterError
+from wsi_pipeline.errors import ClusterError, WorkerUnfit
 from wsi_pipeline.inference.cluster import SLOTS, A, R, SchedulerLostError, WorkerLostError
 from wsi_pipeline.inference.launch import launched
+from wsi_pipeline.inference.patience import Patience
+from wsi_pipeline.inference.remote import PACKAGE, missing, packed
 from wsi_pipeline.models.machine import available_cores
 
 logger = logging.getLogger(__name__)
@@ -27,8 +30,6 @@ logger = logging.getLogger(__name__)
 CONNECT_S: Final = 30
 WORKERS_S: Final = 300
 """How long there may be no worker, at the beginning or later."""
-LOOK_S: Final = 5.0
-"""How often the scheduler is asked for its workers while something is waited for."""
 WAKE_S: Final = 0.1
 CLOSE_S: Final = 60
 """How long worker processes of this machine may take to end before they are killed."""
@@ -53,64 +54,11 @@ SETTINGS: Final = {
 }
 
 
-class Patience:
-    """Waits for workers, but not for ever when there are none: one that died is started again, or comes back, or not.
-
-    Parameters
-    ----------
-    client
-        Of the scheduler that is asked.
-    seconds
-        How long there may be no worker at all; None: batch systems may take days.
-    """
-
-    def __init__(self, client: Client, seconds: float | None) -> None:
-        self._client = client
-        self._seconds = seconds
-        self._seen = self._asked = time.monotonic()
-
-    def look(self) -> None:
-        """To be called again and again while something is waited for.
-
-        Raises
-        ------
-        ClusterError
-            There has been no worker for too long.
-        """
-        now = time.monotonic()
-        if self._seconds is None or now - self._asked < LOOK_S:
-            return
-        # Where nobody looked for a while, what was then is not known.
-        if now - self._asked > 10 * LOOK_S or self._there():
-            self._seen = now
-        self._asked = now
-        if now - self._seen > self._seconds:
-            raise ClusterError(
-                f"there has been no dask worker for {self._seconds:.0f} s: all died and none came back (out of memory? "
-                "see their logs); start some, and run again: what is done is kept"
-            )
-
-    def _there(self) -> bool:
-        try:
-            return bool(self._client.scheduler_info(n_workers=-1)["workers"])
-        except (OSError, RuntimeError):
-            # A scheduler that went away has its own error, which comes with every future.
-            return True
-
-    def wait(self, future: Future[Any]) -> BaseException | None:
-        """What the call of a future ended with, None if well."""
-        while True:
-            try:
-                error: BaseException | None = future.exception(timeout=LOOK_S)
-                return error
-            except TimeoutError:
-                self.look()
-
-
 class DaskTask:
     """See `Task`."""
 
-    def __init__(self, future: Future[Any], patience: Patience) -> None:
+    def __init__(self, client: Client, future: Future[Any], patience: Patience) -> None:
+        self._client = client
         self._future = future
         self._patience = patience
 
@@ -125,23 +73,31 @@ class DaskTask:
             return WorkerLostError(str(found))
         if isinstance(found, CancelledError):
             return SchedulerLostError(str(found))
-        return found
+        return unfit(self._client, found) or found if isinstance(found, Exception) else found
 
 
 class DaskTasks:
-    """See `Tasks`."""
+    """See `Tasks`.
 
-    def __init__(self, client: Client, resources: dict[str, int] | None, patience: Patience) -> None:
+    Parameters
+    ----------
+    named
+        See `remote.packed`.
+    """
+
+    def __init__(self, client: Client, resources: dict[str, int] | None, patience: Patience, *, named: bool) -> None:
         self._client = client
         self._resources = resources
         self._patience = patience
+        self._named = named
         self._back = as_completed(loop=client.loop)
         self._sent: dict[Future[Any], DaskTask] = {}
 
     def submit(self, function: Callable[[A], Any], argument: A) -> DaskTask:
         key = f"predict-blocks-{uuid.uuid4().hex}"
-        future = self._client.submit(function, argument, key=key, pure=False, resources=self._resources)
-        task = self._sent[future] = DaskTask(future, self._patience)
+        call = packed(function, argument, named=self._named)
+        future = self._client.submit(pickle.loads, call, key=key, pure=False, resources=self._resources)
+        task = self._sent[future] = DaskTask(self._client, future, self._patience)
         self._back.add(future)
         return task
 
@@ -186,13 +142,19 @@ class DaskCluster:
         return bool(self.client.status == "running")
 
     def tasks(self, *, gpu: bool) -> DaskTasks:
-        return DaskTasks(self.client, self._resources(gpu), Patience(self.client, self.patience_s))
+        resources = self._resources(gpu)
+        return DaskTasks(self.client, resources, self._patience(resources), named=self.elsewhere)
 
     def call(self, function: Callable[..., R], *args: Any, gpu: bool, **kwargs: Any) -> R:
-        future = self.client.submit(function, *args, **kwargs, pure=False, resources=self._resources(gpu))
-        error = Patience(self.client, self.patience_s).wait(future)
+        call, resources = packed(function, *args, **kwargs, named=self.elsewhere), self._resources(gpu)
+        future = self.client.submit(pickle.loads, call, pure=False, resources=resources)
+        error = self._patience(resources).wait(future)
         if isinstance(error, KilledWorker):
             raise ClusterError(f"a worker died while the model was tried there ({error}); see its log") from error
+        if isinstance(error, CancelledError):
+            raise ClusterError("the dask scheduler went away; the same command begins anew") from error
+        if error is not None and (said := unfit(self.client, error)) is not None:
+            raise said from error
         found: R = future.result()
         return found
 
@@ -209,11 +171,26 @@ class DaskCluster:
             if self.alive:
                 self.client.unsubscribe_topic(NEWS)
 
+    def _patience(self, resources: dict[str, int] | None) -> Patience:
+        return Patience(self.client, self.patience_s, resource=next(iter(resources or ()), None))
+
     def _resources(self, gpu: bool) -> dict[str, int] | None:
         return {GPU: 1} if gpu and self.has_gpus else None
 
     def _workers(self) -> list[dict[str, Any]]:
         return list(self.client.scheduler_info(n_workers=-1)["workers"].values())
+
+
+def unfit(client: Client, error: BaseException) -> WorkerUnfit | None:
+    """What to say of an error that comes of workers without this package; None where it is another."""
+    said = missing(error)
+    if said is None:
+        return None
+    found = client.run(pkgutil.resolve_name, f"{PACKAGE}:__version__", on_error="return")
+    without = sorted(address for address, version in found.items() if isinstance(version, Exception))
+    return WorkerUnfit(
+        f"{said}; {len(without)} of {len(found)} have none: {', '.join(without[:5])}" if without else said
+    )
 
 
 def say(news: Any) -> None:
@@ -238,6 +215,7 @@ def ordered(settings: ClusterSettings) -> Iterator[DaskCluster]:
         dask.config.set(SETTINGS),
         launched(settings) as cluster,
         Client(cluster, set_as_default=False) as client,
+        _quiet(),
     ):
         # Queues are long; the workers that come first begin.
         while not client.scheduler_info(n_workers=-1)["workers"]:
@@ -258,7 +236,9 @@ def existing(scheduler: str) -> Iterator[DaskCluster]:
             f"there is no dask scheduler at {scheduler} ({_first_line(error)}); start one, or leave "
             "`inference.scheduler` out to use this machine"
         ) from error
-    with client:
+    with client, _quiet():
+        if not client.scheduler_info(n_workers=-1)["workers"]:
+            logger.info("dask scheduler %s has no worker; waiting for one, %d s at most", scheduler, WORKERS_S)
         try:
             client.wait_for_workers(1, timeout=WORKERS_S)
         except TimeoutError as error:
@@ -309,6 +289,18 @@ def _closing(cluster: LocalCluster) -> Iterator[LocalCluster]:
             cluster.close(timeout=CLOSE_S)
         except TimeoutError:
             logger.warning("worker processes have not ended in %d s; they are killed when this program ends", CLOSE_S)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """A connection that breaks is told by this package: dask's client would add a traceback to it."""
+    told = logging.getLogger("distributed.client")
+    before = told.level
+    told.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        told.setLevel(before)
 
 
 def _first_line(error: BaseException) -> str:
