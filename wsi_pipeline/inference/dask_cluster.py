@@ -7,20 +7,22 @@ import logging
 import pickle
 import pkgutil
 import uuid
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
 import dask
 from distributed import Client, Future, KilledWorker, LocalCluster, as_completed, get_worker
+from distributed.versions import VersionMismatchWarning
 
 from wsi_pipeline.config import ClusterSettings
 from wsi_pipeline.errors import ClusterError, WorkerUnfit
 from wsi_pipeline.inference.cluster import SLOTS, A, R, SchedulerLostError, WorkerLostError
-from wsi_pipeline.inference.launch import launched
+from wsi_pipeline.inference.launch import SETTINGS, launched
 from wsi_pipeline.inference.patience import Patience
 from wsi_pipeline.inference.remote import PACKAGE, missing, packed
 from wsi_pipeline.models.machine import available_cores
@@ -40,18 +42,6 @@ GPU: Final = "GPU"
 LOOPBACK: Final = "127.0.0.1"
 NEWS: Final = "wsi-pipeline"
 """The topic of what tasks say; one for all runs, since a scheduler never forgets a topic."""
-# Of the schedulers that are started here.
-SETTINGS: Final = {
-    # A worker that dies is told at once: the engine itself decides what to try again.
-    "distributed.scheduler.allowed-failures": 0,
-    # What dask keeps of the last messages, for its developers: runs of blocks, megabytes for each worker.
-    "distributed.admin.low-level-log-length": 20,
-    # dask samples the stacks of its threads a hundred times a second and notes how late its loop is fifty times; both
-    # are for its developers, and took a thirtieth of a processor while the model ran.
-    "distributed.worker.profile.enabled": False,
-    "distributed.admin.tick.interval": "500ms",
-    "distributed.admin.system-monitor.interval": "2s",
-}
 
 
 class DaskTask:
@@ -202,6 +192,17 @@ def say(news: Any) -> None:
     worker.log_event(NEWS, news)
 
 
+def wanted() -> bool:
+    """See `cluster.wanted`."""
+    try:
+        worker = get_worker()
+        key = worker.get_current_task()
+    except (ValueError, KeyError):  # not within a task
+        return True
+    task = worker.state.tasks.get(key)
+    return task is not None and task.state != "cancelled"
+
+
 def _elsewhere(client: Client, patience_s: float | None) -> DaskCluster:
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
     threads = min((int(w["nthreads"]) for w in workers), default=1)
@@ -230,7 +231,10 @@ def ordered(settings: ClusterSettings) -> Iterator[DaskCluster]:
 def existing(scheduler: str) -> Iterator[DaskCluster]:
     """The workers of a scheduler that is there, which stays as it is."""
     try:
-        client = Client(scheduler, timeout=CONNECT_S, set_as_default=False)
+        with warnings.catch_warnings():
+            # A table of packages that differ, most of which do not matter; see `_check_versions`.
+            warnings.simplefilter("ignore", VersionMismatchWarning)
+            client = Client(scheduler, timeout=CONNECT_S, set_as_default=False)
     except (OSError, ValueError) as error:  # a time-out is an OSError; an address that is none a ValueError
         raise ClusterError(
             f"there is no dask scheduler at {scheduler} ({_first_line(error)}); start one, or leave "
@@ -246,6 +250,7 @@ def existing(scheduler: str) -> Iterator[DaskCluster]:
                 f"the dask scheduler at {scheduler} has had no worker for {WORKERS_S} s; start some with "
                 f"`dask worker {scheduler}`"
             ) from error
+        _check_versions(client, scheduler)
         logger.info("dask scheduler %s, dashboard %s", scheduler, client.dashboard_link)
         yield _elsewhere(client, patience_s=WORKERS_S)
 
@@ -289,6 +294,21 @@ def _closing(cluster: LocalCluster) -> Iterator[LocalCluster]:
             cluster.close(timeout=CLOSE_S)
         except TimeoutError:
             logger.warning("worker processes have not ended in %d s; they are killed when this program ends", CLOSE_S)
+
+
+def _check_versions(client: Client, scheduler: str) -> None:
+    """Of two versions of dask, one cannot open what the other sends: workers would end one after the other."""
+    found = cast("dict[str, Any]", client.get_versions(check=False))
+    others = {f"the dask scheduler at {scheduler}": found["scheduler"]}
+    others |= {f"the dask worker at {address}": of for address, of in found["workers"].items()}
+    for name in ("dask", "distributed"):
+        ours = found["client"]["packages"][name]
+        for who, of in sorted(others.items()):
+            if of["packages"][name] != ours:
+                raise WorkerUnfit(
+                    f"{who} has {name} {of['packages'][name]}, this command {ours}: they do not understand each other; "
+                    "install the same version in the environments of the command, the scheduler and all workers"
+                )
 
 
 @contextmanager

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import logging
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
+
+from dask.utils import parse_bytes
 
 from wsi_pipeline.config import ClusterSettings
 from wsi_pipeline.errors import ClusterError
@@ -20,6 +23,18 @@ logger = logging.getLogger(__name__)
 # Of the scheduler that lives in this process; workers and users reach it by its own port, the dashboard by a tunnel.
 DASHBOARD = "127.0.0.1:0"
 GPU_RESOURCE = "GPU=1"
+# Of the schedulers and workers that are started for a call.
+SETTINGS: Final = {
+    # A worker that dies is told at once: the engine itself decides what to try again.
+    "distributed.scheduler.allowed-failures": 0,
+    # What dask keeps of the last messages, for its developers: runs of blocks, megabytes for each worker.
+    "distributed.admin.low-level-log-length": 20,
+    # dask samples the stacks of its threads a hundred times a second and notes how late its loop is fifty times; both
+    # are for its developers, and took a thirtieth of a processor while the model ran.
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "500ms",
+    "distributed.admin.system-monitor.interval": "2s",
+}
 
 
 @contextmanager
@@ -51,16 +66,20 @@ def launched(settings: ClusterSettings) -> Iterator[Any]:
 
 
 def order(cluster: Any, settings: ClusterSettings) -> None:
-    """Ask for a fixed number of workers, or for as many as there is work for."""
+    """Ask for a fixed number of workers, or for as many as there is work for.
+
+    One at least: which work there is, and in what way the model runs, is found out on the first worker.
+    """
     if settings.fewest is None:
         cluster.scale(settings.workers)
     else:
-        cluster.adapt(minimum=settings.fewest, maximum=settings.workers)
+        cluster.adapt(minimum=max(1, settings.fewest), maximum=settings.workers)
 
 
 def slurm_options(settings: ClusterSettings) -> dict[str, Any]:
     """What `dask_jobqueue.SLURMCluster` is called with: one worker process a job, with all its cores as threads."""
     directives = [f"--gres=gpu:{settings.gpus}"] if settings.gpus else []
+    gpu = ["--resources", GPU_RESOURCE] if settings.gpus else []
     more = dict(settings.options)
     return {
         "cores": settings.cores,
@@ -71,36 +90,46 @@ def slurm_options(settings: ClusterSettings) -> dict[str, Any]:
         "account": settings.account,
         "job_name": "wsi-pipeline",
         "job_extra_directives": [*directives, *more.pop("job_extra_directives", [])],
-        "job_script_prologue": list(settings.prologue),
-        "worker_extra_args": [*worker_arguments(settings), *more.pop("worker_extra_args", [])],
+        "job_script_prologue": [
+            *(f"export {name}={value}" for name, value in environment().items()),
+            *settings.prologue,
+        ],
+        "worker_extra_args": [*gpu, "--dashboard-address", DASHBOARD, *more.pop("worker_extra_args", [])],
         "scheduler_options": {"dashboard_address": DASHBOARD, **more.pop("scheduler_options", {})},
         **more,
     }
 
 
-def worker_arguments(settings: ClusterSettings) -> list[str]:
-    """Arguments of `dask worker` beside its cores and memory."""
-    gpu = ["--resources", GPU_RESOURCE] if settings.gpus else []
-    return [*gpu, "--dashboard-address", DASHBOARD]
+def environment() -> dict[str, str]:
+    """`SETTINGS` as dask reads them from the environment of a scheduler or worker on another machine."""
+    return {f"DASK_{key.upper().replace('.', '__').replace('-', '_')}": str(value) for key, value in SETTINGS.items()}
 
 
-def kubernetes_spec(settings: ClusterSettings, name: str = "wsi-pipeline") -> dict[str, Any]:
-    """The DaskCluster resource that the dask operator is given.
+def kubernetes_spec(settings: ClusterSettings, name: str | None = None) -> dict[str, Any]:
+    """The DaskCluster resource that the dask operator is given; `name` is its own unless told.
 
     A worker asks for its cores and memory and may not use more; `volumes` are mounted in the workers under the paths
-    by which this machine knows them too.
+    by which this machine knows them too. The scheduler computes nothing: it gets a core, and no GPU.
     """
     from dask_kubernetes.operator import make_cluster_spec
 
-    asked = {"cpu": str(settings.cores), "memory": settings.memory.removesuffix("B")}
+    # Of its own: two runs under one name would share a cluster, and the first to end would take it along.
+    name = name or f"wsi-pipeline-{uuid.uuid4().hex[:8]}"
+    asked = {"cpu": str(settings.cores), "memory": str(parse_bytes(settings.memory))}
     limits = {**asked, **({"nvidia.com/gpu": str(settings.gpus)} if settings.gpus else {})}
+    gpu = ["--resources", GPU_RESOURCE] if settings.gpus else []
     spec: dict[str, Any] = make_cluster_spec(
         name=name,
         image=settings.image,
-        n_workers=settings.workers if settings.fewest is None else settings.fewest,
+        n_workers=settings.workers if settings.fewest is None else max(1, settings.fewest),
         resources={"requests": asked, "limits": limits},
-        worker_command=["dask", "worker", "--nthreads", str(settings.cores), *worker_arguments(settings)],
+        env=environment(),
+        worker_command=["dask", "worker", "--nthreads", str(settings.cores), *gpu],
     )
+    scheduler = spec["spec"]["scheduler"]["spec"]["containers"][0]
+    # dask has no command `dask-scheduler` any more.
+    scheduler["args"] = ["dask", "scheduler", *scheduler["args"][1:]]
+    scheduler["resources"] = {"requests": {"cpu": "1", "memory": "2Gi"}, "limits": {"memory": "2Gi"}}
     pod = spec["spec"]["worker"]["spec"]
     for number, (claim, path) in enumerate(sorted(settings.volumes.items())):
         pod.setdefault("volumes", []).append(

@@ -230,6 +230,9 @@ class Round:
         work.came_back()
         try:
             self._take_in(sent, task.outcome())
+            if work.finished:
+                # A worker that was killed in the middle of writing leaves a file behind, which nobody looks at again.
+                work.store.clean()
         except (SlideError, StoreError) as error:
             work.abandon(error)
         self._tell(work)
