@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from tests.inference.make import BASELINE, make_job, make_slide, make_unet, pred
 from wsi_pipeline.cohort import SlideRef
 from wsi_pipeline.errors import ClusterError
 from wsi_pipeline.inference import BlockState, Engine, EngineSettings, SlideResult, dask_cluster, patience
+from wsi_pipeline.inference.cluster import SLOTS, connect
 from wsi_pipeline.inference.dask_cluster import DaskCluster
 from wsi_pipeline.models.ensemble import Passes
 from wsi_pipeline.models.machine import available_cores
@@ -88,8 +90,38 @@ def test_several_predictions_of_a_place_are_the_same_in_worker_processes(tmp_pat
     assert tree(tmp_path / "processes") == tree(tmp_path / "here")
 
 
+def where(seconds: float) -> int:
+    time.sleep(seconds)
+    return os.getpid()
+
+
+def test_processes_start_while_the_client_goes_on_and_all_of_them_work() -> None:
+    with connect(None, 2) as cluster:
+        # Before any of them is there.
+        assert cluster.slots(gpu=False, parallel=False) == 2 * SLOTS
+        tasks = cluster.tasks(gpu=False)
+        pids: set[int] = set()
+        end = time.monotonic() + 120
+        while len(pids) < 2 and time.monotonic() < end:
+            for _ in range(2 * SLOTS):
+                tasks.submit(where, 0.2)
+            pids |= {tasks.next().outcome() for _ in range(2 * SLOTS)}
+        assert len(pids) == 2
+        assert os.getpid() not in pids
+        assert cluster.slots(gpu=False, parallel=False) == 2 * SLOTS
+        assert cluster.units(gpu=False) == 1
+
+
+def test_a_cluster_that_is_left_before_its_processes_are_there_ends() -> None:
+    with connect(None, 2):
+        pass
+    assert not [p for p in psutil.Process().children(recursive=True) if "spawn_main" in " ".join(p.cmdline())]
+
+
 def test_nothing_listens_beyond_this_machine() -> None:
-    with Engine(BASELINE, EngineSettings(workers=1)):
+    with Engine(BASELINE, EngineSettings(workers=1)) as engine:
+        # The worker is there when it has answered.
+        engine._cluster.call(sum, [1, 2], gpu=False)
         here = psutil.Process()
         processes = [here, *here.children(recursive=True)]
         listening = [c for p in processes for c in p.net_connections() if c.status == psutil.CONN_LISTEN]

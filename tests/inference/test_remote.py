@@ -157,7 +157,7 @@ def test_gpu_tasks_are_not_waited_for_once_only_workers_without_gpu_are_left(
         tasks.submit(started, "1")
         with pytest.raises(ClusterError, match="no dask worker with a GPU for 1 s"):
             tasks.next()
-    assert "there is no dask worker with a GPU any more; waiting for one, 1 s at most" in caplog.text
+    assert "there is no dask worker with a GPU; waiting for one, 1 s at most" in caplog.text
 
 
 def until_nobody_waits(folder: str) -> None:

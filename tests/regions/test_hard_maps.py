@@ -32,7 +32,8 @@ def spiral() -> Image:
     """One region that winds through all blocks, and one of glass beside it."""
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     angle, radius = np.arctan2(y - HEIGHT / 2, x - WIDTH / 2), np.hypot(y - HEIGHT / 2, x - WIDTH / 2)
-    return np.round(127.5 + 127 * np.sin(angle + radius * 0.8)).astype(np.uint8)
+    image: Image = np.round(127.5 + 127 * np.sin(angle + radius * 0.8)).astype(np.uint8)
+    return image
 
 
 def rings(count: int) -> Image:

@@ -101,13 +101,20 @@ class DaskTasks:
 
 @dataclass(frozen=True, slots=True)
 class DaskCluster:
-    """See `Cluster`."""
+    """See `Cluster`.
+
+    Attributes
+    ----------
+    coming
+        Tasks at once that there will be room for, where workers were ordered that need not be there yet.
+    """
 
     client: Client
     threads: int | None
     elsewhere: bool = False
     in_process: bool = False
     patience_s: float | None = None
+    coming: int = 1
 
     def units(self, *, gpu: bool) -> int:
         if not self.elsewhere:
@@ -121,7 +128,8 @@ class DaskCluster:
         workers = self._workers()
         if gpu and self.has_gpus:
             return max(1, int(sum(w["resources"].get(GPU, 0) for w in workers)))
-        return max(1, sum(int(w["nthreads"]) if parallel else min(SLOTS, int(w["nthreads"])) for w in workers))
+        there = sum(int(w["nthreads"]) if parallel else min(SLOTS, int(w["nthreads"])) for w in workers)
+        return max(self.coming, there)
 
     @property
     def has_gpus(self) -> bool:
@@ -259,7 +267,8 @@ def existing(scheduler: str) -> Iterator[DaskCluster]:
 def local(workers: int | None) -> Iterator[DaskCluster]:
     """Worker processes of this machine, its cores shared among them; None: threads of this process."""
     settings: dict[str, Any] = {
-        "n_workers": workers or 1,
+        # Processes are ordered below, and not waited for.
+        "n_workers": 1 if workers is None else 0,
         "threads_per_worker": max(SLOTS, min(MOST_THREADS, available_cores())) if workers is None else SLOTS,
         "processes": workers is not None,
         # Memory is bounded by blocks; dask's own limits would pause or kill workers for what other programs use.
@@ -280,8 +289,13 @@ def local(workers: int | None) -> Iterator[DaskCluster]:
         # Without bokeh there is nothing to see.
         if importlib.util.find_spec("bokeh") is not None:
             logger.info("dask dashboard at http://%s:%d/status", LOOPBACK, urlsplit(cluster.dashboard_link).port)
-        threads = None if workers is None else max(1, available_cores() // workers)
-        yield DaskCluster(client, threads, in_process=workers is None, patience_s=WORKERS_S)
+        if workers is None:
+            yield DaskCluster(client, None, in_process=True, patience_s=WORKERS_S)
+            return
+        # A process takes a second to start, in which this one opens the first slide and the model.
+        cluster.scale(workers)
+        threads = max(1, available_cores() // workers)
+        yield DaskCluster(client, threads, patience_s=WORKERS_S, coming=SLOTS * workers)
 
 
 @contextmanager

@@ -54,7 +54,7 @@ class Patience:
         elif not self._told:
             self._told = True
             limit = "" if self._seconds is None else f", {self._seconds:.0f} s at most"
-            logger.warning("there is no %s any more; waiting for one%s (see their logs)", self._kind, limit)
+            logger.warning("there is no %s; waiting for one%s (see the logs of the workers)", self._kind, limit)
         self._asked = now
         if self._seconds is not None and now - self._seen > self._seconds:
             raise ClusterError(
