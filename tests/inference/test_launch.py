@@ -248,6 +248,38 @@ def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> 
         pass
 
 
+REFUSES = """#!/bin/bash
+echo "sbatch: error: invalid partition specified: nosuch" >&2
+exit 1
+"""
+
+
+@pytest.mark.parametrize("fewest", [None, 0, 1])
+def test_a_job_that_is_refused_is_told_and_not_waited_for(
+    queue: Path, tmp_path: Path, fewest: int | None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bin" / "sbatch").write_text(REFUSES)
+    options = {"scheduler_options": {"host": "127.0.0.1"}}
+    jobs = ClusterSettings(workers=2, fewest=fewest, cores=1, memory="1GB", queue="nosuch", options=options)
+    with (
+        pytest.raises(ClusterError, match=r"no workers from SLURM.*invalid partition specified: nosuch"),
+        Engine(BASELINE, EngineSettings(cluster=jobs)),
+    ):
+        pass
+    assert "Traceback" not in capfd.readouterr().err
+    assert not list(queue.iterdir())
+
+
+@pytest.mark.slow
+def test_workers_that_come_with_the_work_begin_with_one(queue: Path, tmp_path: Path) -> None:
+    ref = make_slide(tmp_path / "slide.tif", 900, 700)
+    options = {"scheduler_options": {"host": "127.0.0.1"}, "log_directory": str(queue)}
+    jobs = ClusterSettings(workers=2, fewest=0, cores=1, memory="1GB", options=options)
+    with Engine(BASELINE, EngineSettings(cluster=jobs, block=256, window=384)) as engine:
+        assert next(engine.predict([make_job(ref, tmp_path / "jobs.zarr")])).complete
+    assert (queue / "started").read_text().split()
+
+
 @pytest.mark.slow
 def test_jobs_give_the_bytes_of_one_process_and_are_ended(queue: Path, tmp_path: Path) -> None:
     ref = make_slide(tmp_path / "slide.tif", 1800, 1500)

@@ -6,9 +6,10 @@ import importlib.util
 import logging
 import pickle
 import pkgutil
+import time
 import uuid
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from distributed.versions import VersionMismatchWarning
 from wsi_pipeline.config import ClusterSettings
 from wsi_pipeline.errors import ClusterError, WorkerUnfit
 from wsi_pipeline.inference.cluster import SLOTS, A, R, SchedulerLostError, WorkerLostError
-from wsi_pipeline.inference.launch import SETTINGS, launched
+from wsi_pipeline.inference.launch import SETTINGS, launched, refused
 from wsi_pipeline.inference.patience import Patience
 from wsi_pipeline.inference.remote import PACKAGE, missing, packed
 from wsi_pipeline.models.machine import available_cores
@@ -220,19 +221,35 @@ def _elsewhere(client: Client, patience_s: float | None) -> DaskCluster:
 @contextmanager
 def ordered(settings: ClusterSettings) -> Iterator[DaskCluster]:
     """Workers that SLURM or Kubernetes starts."""
+    refusals: list[str] = []
+
+    def on_refusal(told: str) -> None:
+        # One of many jobs may be beyond a limit of the site: the others do its work.
+        if told not in refusals:
+            logger.warning("%s: a worker is refused: %s", settings.kind, told)
+        refusals.append(told)
+
     with (
         dask.config.set(SETTINGS),
-        launched(settings) as cluster,
-        Client(cluster, set_as_default=False) as client,
         _quiet(),
+        launched(settings, on_refusal) as cluster,
+        Client(cluster, set_as_default=False) as client,
     ):
-        # Queues are long; the workers that come first begin.
-        while not client.scheduler_info(n_workers=-1)["workers"]:
-            try:
-                client.wait_for_workers(1, timeout=WORKERS_S)
-            except TimeoutError:
-                logger.info("%s: no worker has begun so far; waiting (interrupt to stop)", settings.kind)
+        _wait_for_first(client, settings, refusals)
         yield _elsewhere(client, patience_s=None)
+
+
+def _wait_for_first(client: Client, settings: ClusterSettings, refusals: Sequence[str]) -> None:
+    """Queues are long; the workers that come first begin."""
+    begun = said = time.monotonic()
+    while not client.scheduler_info(n_workers=-1)["workers"]:
+        # As many as were to come at once: none of them will.
+        if len(refusals) >= (settings.workers if settings.fewest is None else max(1, settings.fewest)):
+            raise ClusterError(refused(settings, refusals[-1]))
+        if time.monotonic() - said > WORKERS_S:
+            said = time.monotonic()
+            logger.info("%s: no worker has begun for %.0f s; waiting (interrupt to stop)", settings.kind, said - begun)
+        time.sleep(WAKE_S)
 
 
 @contextmanager
@@ -248,7 +265,7 @@ def existing(scheduler: str) -> Iterator[DaskCluster]:
             f"there is no dask scheduler at {scheduler} ({_first_line(error)}); start one, or leave "
             "`inference.scheduler` out to use this machine"
         ) from error
-    with client, _quiet():
+    with _quiet(), client:
         if not client.scheduler_info(n_workers=-1)["workers"]:
             logger.info("dask scheduler %s has no worker; waiting for one, %d s at most", scheduler, WORKERS_S)
         try:
@@ -327,14 +344,18 @@ def _check_versions(client: Client, scheduler: str) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """A connection that breaks is told by this package: dask's client would add a traceback to it."""
-    told = logging.getLogger("distributed.client")
-    before = told.level
-    told.setLevel(logging.CRITICAL)
+    """What goes wrong with a cluster is told by this package: others would add their tracebacks to it."""
+    loggers = [
+        logging.getLogger(name) for name in ("distributed", "distributed.client", "tornado.application", "asyncio")
+    ]
+    before = [told.level for told in loggers]
+    for told in loggers:
+        told.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        told.setLevel(before)
+        for told, level in zip(loggers, before, strict=True):
+            told.setLevel(level)
 
 
 def _first_line(error: BaseException) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -38,29 +38,33 @@ SETTINGS: Final = {
 
 
 @contextmanager
-def launched(settings: ClusterSettings) -> Iterator[Any]:
+def launched(settings: ClusterSettings, on_refusal: Callable[[str], None]) -> Iterator[Any]:
     """A dask cluster with its workers ordered; they come when the site has room, and go when the block ends.
+
+    Parameters
+    ----------
+    on_refusal
+        Called, in another thread, with what a batch system says that does not take a job.
 
     Raises
     ------
     ClusterError
         The extra is not installed, or the batch system or Kubernetes cannot be asked.
     """
-    make = _slurm if settings.kind == "slurm" else _kubernetes
     try:
-        cluster = make(settings)
+        cluster = _slurm(settings, on_refusal) if settings.kind == "slurm" else _kubernetes(settings)
     except ImportError as error:
         raise ClusterError(
             f"`--cluster {settings.kind}` needs more packages ({error.name}); "
             f"pip install 'wsi-pipeline[{settings.kind}]'"
         ) from error
     except (OSError, RuntimeError, ValueError, TypeError) as error:
-        raise ClusterError(_refused(settings, error)) from error
+        raise ClusterError(refused(settings, _said(error))) from error
     with cluster:
         try:
             order(cluster, settings)
         except (OSError, RuntimeError) as error:
-            raise ClusterError(_refused(settings, error)) from error
+            raise ClusterError(refused(settings, _said(error))) from error
         logger.info("%s: %s ordered, dashboard %s", settings.kind, _in_words(settings), cluster.dashboard_link)
         yield cluster
 
@@ -139,13 +143,27 @@ def kubernetes_spec(settings: ClusterSettings, name: str | None = None) -> dict[
     return spec
 
 
-def _slurm(settings: ClusterSettings) -> Any:
-    from dask_jobqueue.slurm import SLURMCluster
+def _slurm(settings: ClusterSettings, on_refusal: Callable[[str], None]) -> Any:
+    from dask_jobqueue.slurm import SLURMCluster, SLURMJob
+    from distributed.core import Status
+
+    class Told(SLURMJob):
+        """A job that says why it is not taken: dask logs that somewhere, and goes on waiting for the worker."""
+
+        async def start(self) -> None:
+            try:
+                await super().start()  # type: ignore[no-untyped-call]
+            except (RuntimeError, ValueError, OSError) as error:
+                on_refusal(_said(error))
+                # Otherwise dask cannot close the cluster.
+                self.status = Status.failed
+                raise
 
     # Asked in the background, a command that is not there would be asked for ever.
     if shutil.which("sbatch") is None:
         raise FileNotFoundError("sbatch is not found")
-    return SLURMCluster(**slurm_options(settings))
+    kind: Any = Told
+    return SLURMCluster(job_cls=kind, **slurm_options(settings))
 
 
 def _kubernetes(settings: ClusterSettings) -> Any:
@@ -156,13 +174,17 @@ def _kubernetes(settings: ClusterSettings) -> Any:
     )
 
 
-def _refused(settings: ClusterSettings, error: BaseException) -> str:
+def refused(settings: ClusterSettings, told: str) -> str:
+    """That there are no workers, and why."""
     what = "SLURM (is `sbatch` on the path?)" if settings.kind == "slurm" else "Kubernetes (does `kubectl` reach it?)"
-    told = " ".join(str(error).split()) or type(error).__name__
     return f"no workers from {what}: {told}; or start workers yourself and give `--scheduler`"
+
+
+def _said(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _in_words(settings: ClusterSettings) -> str:
     each = f"{settings.cores} cores, {settings.memory}" + (f", {settings.gpus} GPU" if settings.gpus else "")
-    count = f"{settings.workers}" if settings.fewest is None else f"{settings.fewest} to {settings.workers}"
+    count = f"{settings.workers}" if settings.fewest is None else f"{max(1, settings.fewest)} to {settings.workers}"
     return f"{count} workers of {each}"
