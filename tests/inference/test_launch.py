@@ -7,6 +7,8 @@ dask-jobqueue wrote, so that everything but the queue is the real thing.
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -246,6 +248,42 @@ def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> 
         Engine(BASELINE, EngineSettings(cluster=ClusterSettings())),
     ):
         pass
+
+
+KUBECONFIG = """
+apiVersion: v1
+kind: Config
+clusters: [{name: c, cluster: {server: "http://127.0.0.1:9"}}]
+users: [{name: u, user: {token: x}}]
+contexts: [{name: x, context: {cluster: c, user: u}}]
+current-context: x
+"""
+ASKS = """
+from tests.inference.make import BASELINE
+from wsi_pipeline.config import ClusterSettings
+from wsi_pipeline.errors import ClusterError
+from wsi_pipeline.inference import Engine, EngineSettings
+
+try:
+    with Engine(BASELINE, EngineSettings(cluster=ClusterSettings(kind="kubernetes"))):
+        pass
+except ClusterError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("reached", [True, False])
+def test_kubernetes_that_cannot_be_asked_is_told_in_one_line(tmp_path: Path, reached: bool) -> None:
+    pytest.importorskip("dask_kubernetes")
+    (tmp_path / "config").write_text(KUBECONFIG if reached else "")
+    root = Path(__file__).parents[2]
+    env = {**os.environ, "PYTHONPATH": str(root), "KUBECONFIG": str(tmp_path / "config"), "HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", ASKS], cwd=root, env=env, capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout.startswith("no workers from Kubernetes (does `kubectl` reach it?): ")
+    assert done.stdout.count("\n") == 1
+    assert "Traceback" not in done.stderr
 
 
 REFUSES = """#!/bin/bash

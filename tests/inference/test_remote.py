@@ -23,7 +23,7 @@ from wsi_pipeline.inference import Engine, EngineSettings, dask_cluster, patienc
 from wsi_pipeline.inference.cluster import wanted
 from wsi_pipeline.inference.dask_cluster import DaskCluster, DaskTasks
 from wsi_pipeline.inference.registry import ModelSpec
-from wsi_pipeline.inference.remote import made, packed
+from wsi_pipeline.inference.remote import made, missing, packed
 
 HERE = {"processes": False, "dashboard_address": "127.0.0.1:0", "worker_dashboard_address": "127.0.0.1:0"}
 WITHOUT = """
@@ -73,6 +73,21 @@ def test_a_packed_call_gives_what_the_call_gives() -> None:
     assert pickle.loads(packed(started, "4", named=False, number=3)) == 7
     with pytest.raises(ValueError, match="invalid literal"):
         pickle.loads(packed(started, "four", named=True))
+
+
+def test_only_what_opening_a_call_lacks_is_laid_on_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    call = packed(started, "1", named=False)
+    monkeypatch.delattr("wsi_pipeline.inference.remote.made")
+    with pytest.raises(AttributeError) as older:
+        pickle.loads(call)
+    assert missing(older.value) is not None
+    assert missing(ModuleNotFoundError("No module named 'wsi_pipeline'", name="wsi_pipeline")) is not None
+    for other in (
+        AttributeError("module 'wsi_pipeline.slides' has no attribute 'x'"),
+        ModuleNotFoundError("No module named 'openvino'", name="openvino"),
+        ValueError("wsi_pipeline"),
+    ):
+        assert missing(other) is None
 
 
 def test_a_call_of_another_version_is_refused_by_both_versions() -> None:

@@ -6,11 +6,12 @@ What a site needs beyond the settings here goes to them as it is (`options`).
 
 from __future__ import annotations
 
+import atexit
 import logging
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from dask.utils import parse_bytes
@@ -168,10 +169,22 @@ def _slurm(settings: ClusterSettings, on_refusal: Callable[[str], None]) -> Any:
 
 def _kubernetes(settings: ClusterSettings) -> Any:
     from dask_kubernetes.operator import KubeCluster
+    from dask_kubernetes.operator.kubecluster.kubecluster import reap_clusters
 
-    return KubeCluster(
-        custom_cluster_spec=kubernetes_spec(settings), namespace=settings.namespace, quiet=True, **settings.options
-    )
+    spec = kubernetes_spec(settings)
+    try:
+        return KubeCluster(custom_cluster_spec=spec, namespace=settings.namespace, quiet=True, **settings.options)
+    except Exception as error:
+        # It tries to remove what it made when the program ends, and fails as it did now, with a traceback.
+        atexit.unregister(reap_clusters)
+        atexit.register(_passed_over, reap_clusters)
+        # Its clients have trees of errors of their own.
+        raise RuntimeError(_said(error)) from error
+
+
+def _passed_over(function: Callable[[], Any]) -> None:
+    with suppress(Exception):
+        function()
 
 
 def refused(settings: ClusterSettings, told: str) -> str:

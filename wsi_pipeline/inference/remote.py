@@ -69,7 +69,7 @@ def missing(error: BaseException) -> str | None:
     """Why a worker could not open a call for want of this package; None where the error is another."""
     lost = isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == PACKAGE
     # An older or newer version, which knows calls of another form.
-    other = isinstance(error, AttributeError) and f"'{PACKAGE}." in str(error)
+    other = isinstance(error, AttributeError) and str(error).startswith("Can't get attribute") and PACKAGE in str(error)
     if not (lost or other):
         return None
     return (
