@@ -1,21 +1,22 @@
 """What the engine costs beside the work: a cohort of 10,000 slides that need no computing, and 1 or 2 worker processes.
 
     python -m benchmarks.scaling [--slides 1000] [--of 10000] [--workers 2]
-    python -m benchmarks.scaling --processes SLIDE WEIGHTS|baseline
+    python -m benchmarks.scaling --processes SLIDE WEIGHTS|baseline [--copies 6]
 
 The first runs part of a simulated cohort of slides of 100 blocks through the engine: real prediction stores, real
 worker processes and a real scheduler, runs of 32 blocks; a worker says at once that its blocks are done. `scheduler_mb`
 is the memory of the process that holds scheduler and client after each tenth of the slides. What the whole cohort would
 take is extrapolated from the slides that were run, and named so.
 
-The second predicts a slide with one worker process on one core and with two on two.
+The second predicts a slide with one worker process on one core and with two on two; with `--copies` a cohort of so many
+copies of it, where the slides before and after are prepared and finished while blocks are computed.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -26,8 +27,10 @@ from unittest.mock import patch
 
 import numpy as np
 import psutil
+import yaml
 
-from benchmarks.clock import clock, report
+from benchmarks.clock import Took, clock, report
+from benchmarks.engine import configured, model_of
 from benchmarks.noop import done_at_once
 from benchmarks.nullnet import null_card
 from wsi_pipeline.cohort import SlideRef
@@ -57,9 +60,11 @@ def main() -> None:
     parser.add_argument("--of", type=int, default=10_000, help="slides of the whole cohort, for the extrapolation")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--processes", nargs=2, metavar=("SLIDE", "WEIGHTS"))
+    parser.add_argument("--copies", type=int, default=1, help="of the slide, with --processes")
     options = parser.parse_args()
     if options.processes:
-        report(**worker_processes(*options.processes))
+        slide, weights = options.processes
+        report(**worker_processes(Path(slide), weights, options.copies))
     else:
         report(**cohort(options.slides, options.of, options.workers))
 
@@ -106,34 +111,44 @@ def jobs(count: int, folder: Path) -> Iterator[SlideJob]:
         )
 
 
-def worker_processes(slide: str, weights: str) -> dict[str, Any]:
+def worker_processes(slide: Path, weights: str, copies: int = 1) -> dict[str, Any]:
     """The engine with one worker process on one core, and with two on two."""
     cores = sorted(os.sched_getaffinity(0))[:2]
-    lines = [predicted(slide, weights, cores[:count]) for count in (1, 2)]
+    lines = [predicted(slide, weights, cores[:count], copies) for count in (1, 2)]
     return {
         "run": "worker processes",
-        "model": lines[0]["model"],
-        "size": lines[0]["size"],
+        "model": weights,
+        "slide": slide.name,
+        "slides": copies,
         "workers": [1, 2],
-        "cpu_s": [line["cpu_s"] for line in lines],
-        "wall_s": [line["wall_s"] for line in lines],
-        "speed": lines[0]["wall_s"] / lines[1]["wall_s"],
+        "cpu_s": [line.cpu_s for line in lines],
+        "wall_s": [line.wall_s for line in lines],
+        "speed": lines[0].wall_s / lines[1].wall_s,
     }
 
 
-def predicted(slide: str, weights: str, cores: list[int]) -> dict[str, Any]:
-    """The line of `benchmarks.engine` with as many worker processes as cores."""
-    command = [sys.executable, "-m", "benchmarks.engine", slide, weights, "--workers", str(len(cores))]
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cores)
-    try:
-        done = subprocess.run(command, check=False, capture_output=True, text=True)
-    finally:
-        os.sched_setaffinity(0, before)
+def predicted(slide: Path, weights: str, cores: list[int], copies: int) -> Took:
+    """What the command takes with as many worker processes as cores, from its start to its end."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        slides = [folder / f"{number}{slide.suffix}" for number in range(copies)]
+        for copy in slides:
+            shutil.copyfile(slide, copy)
+        config = configured(slides[0], model_of(weights, MPP), MPP, folder / "run", runtime="auto", workers=len(cores))
+        raw = config.model_dump(mode="json", exclude_unset=True)
+        raw["cohort"]["slides"] = [str(copy) for copy in slides]
+        (folder / "wsi.yaml").write_text(yaml.safe_dump(raw))
+        command = [sys.executable, "-m", "wsi_pipeline.cli", "predict", str(folder / "wsi.yaml")]
+        before = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, cores)
+        try:
+            with clock() as took:
+                done = subprocess.run(command, check=False, capture_output=True, text=True)
+        finally:
+            os.sched_setaffinity(0, before)
     if done.returncode:
         raise SystemExit(f"{len(cores)} workers: {done.stderr.strip()}")
-    line: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return line
+    return took
 
 
 if __name__ == "__main__":

@@ -85,9 +85,9 @@ class ClusterSettings(Section):
     """Workers that SLURM or Kubernetes starts (`--cluster`).
 
     Each has `cores`, `memory` and `gpus`; there are `workers` of them, or, where `fewest` is given, as many as there is
-    work for. `queue`, `account`, `walltime` and `prologue` (lines of the job script before the worker starts) are
-    SLURM's, `image`, `namespace` and `volumes` (claim to path) Kubernetes'. `options` goes to dask-jobqueue's
-    SLURMCluster or dask-kubernetes' KubeCluster as it is.
+    work for, between the two (one at least). `queue`, `account`, `walltime` and `prologue` (lines of the job script
+    before the worker starts) are SLURM's, `image`, `namespace` and `volumes` (claim to path) Kubernetes'. `options`
+    goes to dask-jobqueue's SLURMCluster or dask-kubernetes' KubeCluster as it is.
     """
 
     kind: Literal["slurm", "kubernetes"] = "slurm"
@@ -104,6 +104,13 @@ class ClusterSettings(Section):
     namespace: str | None = None
     volumes: dict[str, str] = Field(default_factory=dict)
     options: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("walltime", mode="before")
+    @classmethod
+    def _no_number(cls, value: Any) -> Any:
+        if isinstance(value, int):
+            raise ValueError('YAML makes a number of 12:00:00; put it in quotes, "12:00:00"')
+        return value
 
 
 class Uncertainty(Section):

@@ -84,6 +84,10 @@ class ClusterError(WsiError, ConnectionError):
     """The dask cluster that was asked for cannot be reached, has no workers, or went away."""
 
 
+class WorkerUnfit(ClusterError):
+    """A dask worker has not what it needs for the work: this package, in the version of the command."""
+
+
 class RunLocked(WsiError, BlockingIOError):
     """Another process works on the same run directory."""
 

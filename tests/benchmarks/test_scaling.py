@@ -43,6 +43,7 @@ def test_one_and_two_worker_processes_are_run_on_as_many_cores(tmp_path: Path) -
     before = os.sched_getaffinity(0)
     if len(before) < 2:
         pytest.skip("two cores are needed")
-    found = spoken("--processes", str(slide), "baseline")
+    found = spoken("--processes", str(slide), "baseline", "--copies", "2")
     assert found["workers"] == [1, 2]
+    assert found["slides"] == 2
     assert os.sched_getaffinity(0) == before

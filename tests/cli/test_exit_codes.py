@@ -192,3 +192,16 @@ def test_an_interrupt_is_130_and_the_same_command_goes_on(tmp_path: Path) -> Non
     resumed = files_of(run_of(config))
     assert run(["predict", str(config)]) == 0
     assert files_of(run_of(config)) == resumed
+
+
+def test_two_places_to_run_at_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = write_config(tmp_path, [small_slide(tmp_path / "a.tif")])
+    assert run(["predict", str(config), "--scheduler", "tcp://127.0.0.1:9", "--cluster", "slurm"]) == 1
+    assert "--scheduler and --cluster are two places to run at; give one of them" in complaint(capsys)
+
+
+@pytest.mark.slow
+def test_the_place_of_the_command_line_goes_before_that_of_the_file(tmp_path: Path) -> None:
+    # Nobody listens there.
+    config = write_config(tmp_path, [small_slide(tmp_path / "a.tif")], inference={"scheduler": "tcp://127.0.0.1:9"})
+    assert run(["predict", str(config), "--workers", "1"]) == 0

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from tests.inference.dying import Poison
 from tests.inference.make import BASELINE, make_job, make_slide, make_unet, predict_here, tree
 from wsi_pipeline.cohort import SlideRef
 from wsi_pipeline.errors import ClusterError
-from wsi_pipeline.inference import BlockState, Engine, EngineSettings, SlideResult, dask_cluster
+from wsi_pipeline.inference import BlockState, Engine, EngineSettings, SlideResult, dask_cluster, patience
+from wsi_pipeline.inference.cluster import SLOTS, connect
 from wsi_pipeline.inference.dask_cluster import DaskCluster
 from wsi_pipeline.models.ensemble import Passes
 from wsi_pipeline.models.machine import available_cores
@@ -89,8 +91,38 @@ def test_several_predictions_of_a_place_are_the_same_in_worker_processes(tmp_pat
     assert tree(tmp_path / "processes") == tree(tmp_path / "here")
 
 
+def where(seconds: float) -> int:
+    time.sleep(seconds)
+    return os.getpid()
+
+
+def test_processes_start_while_the_client_goes_on_and_all_of_them_work() -> None:
+    with connect(None, 2) as cluster:
+        # Before any of them is there.
+        assert cluster.slots(gpu=False, parallel=False) == 2 * SLOTS
+        tasks = cluster.tasks(gpu=False)
+        pids: set[int] = set()
+        end = time.monotonic() + 120
+        while len(pids) < 2 and time.monotonic() < end:
+            for _ in range(2 * SLOTS):
+                tasks.submit(where, 0.2)
+            pids |= {tasks.next().outcome() for _ in range(2 * SLOTS)}
+        assert len(pids) == 2
+        assert os.getpid() not in pids
+        assert cluster.slots(gpu=False, parallel=False) == 2 * SLOTS
+        assert cluster.units(gpu=False) == 1
+
+
+def test_a_cluster_that_is_left_before_its_processes_are_there_ends() -> None:
+    with connect(None, 2):
+        pass
+    assert not [p for p in psutil.Process().children(recursive=True) if "spawn_main" in " ".join(p.cmdline())]
+
+
 def test_nothing_listens_beyond_this_machine() -> None:
-    with Engine(BASELINE, EngineSettings(workers=1)):
+    with Engine(BASELINE, EngineSettings(workers=1)) as engine:
+        # The worker is there when it has answered.
+        engine._cluster.call(sum, [1, 2], gpu=False)
         here = psutil.Process()
         processes = [here, *here.children(recursive=True)]
         listening = [c for p in processes for c in p.net_connections() if c.status == psutil.CONN_LISTEN]
@@ -196,7 +228,7 @@ def test_workers_that_all_go_and_do_not_come_back_are_told_after_a_while(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(dask_cluster, "WORKERS_S", 3)
-    monkeypatch.setattr(dask_cluster, "LOOK_S", 0.5)
+    monkeypatch.setattr(patience, "LOOK_S", 0.5)
 
     def leave(slide_id: str, done: int, total: int) -> None:
         if done and scheduler.workers:
@@ -214,7 +246,7 @@ def test_workers_that_all_go_and_do_not_come_back_are_told_after_a_while(
 def test_a_call_waits_for_a_worker_that_is_late_and_not_for_one_that_never_comes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(dask_cluster, "LOOK_S", 0.2)
+    monkeypatch.setattr(patience, "LOOK_S", 0.2)
     options = {"processes": False, "dashboard_address": "127.0.0.1:0", "worker_dashboard_address": "127.0.0.1:0"}
     with LocalCluster(n_workers=0, threads_per_worker=1, **options) as local, Client(local) as client:
         with pytest.raises(ClusterError, match="there has been no dask worker for 1 s"):

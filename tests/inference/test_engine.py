@@ -63,6 +63,23 @@ def test_slides_come_back_with_the_maps_that_the_model_gives(slides: list[SlideR
         assert counts[0] == 0
 
 
+def test_what_a_killed_writer_left_is_gone_when_the_slide_is_through(slides: list[SlideRef], tmp_path: Path) -> None:
+    """A worker that is killed while it writes leaves a file that is under no name that anybody reads."""
+    job = job_of(slides[0], tmp_path)
+    left = Path(job.store) / "probability" / "c" / "0" / "9" / "9.0123456789abcdef.partial"
+
+    def die(slide_id: str, done: int, total: int) -> None:
+        if done < total:
+            left.parent.mkdir(parents=True, exist_ok=True)
+            left.touch()
+
+    with Engine(BASELINE, SETTINGS) as engine:
+        [result] = engine.predict([job], die)
+        assert result.complete
+    assert left.parent.exists()
+    assert not left.exists()
+
+
 def test_progress_counts_the_blocks_with_tissue_up_to_all(slides: list[SlideRef], tmp_path: Path) -> None:
     told: list[tuple[str, int, int]] = []
     with Engine(BASELINE, SETTINGS) as engine:

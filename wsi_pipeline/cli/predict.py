@@ -12,6 +12,7 @@ from wsi_pipeline.cli.console import log_to, print_table, say
 from wsi_pipeline.cli.exit_codes import OK, SOME_FAILED
 from wsi_pipeline.cli.progress import shown_progress
 from wsi_pipeline.config import ClusterSettings, Config, load_config
+from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.start import loading
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only estimate hours and disk; writes nothing.")]
@@ -55,13 +56,23 @@ def run(
 
 
 def _with(config: Config, scheduler: str | None, cluster: str | None, workers: int | None) -> Config:
-    """The configuration with what the command line says of where to run."""
-    given: dict[str, object] = {"scheduler": scheduler, "workers": workers}
+    """The configuration with what the command line says of where to run, in place of what it said itself.
+
+    Raises
+    ------
+    ConfigError
+        The command line names two places.
+    """
+    places: dict[str, object] = {"scheduler": scheduler, "cluster": cluster, "workers": workers}
+    said = [name for name, value in places.items() if value is not None]
+    if not said:
+        return config
+    if len(said) > 1:
+        raise ConfigError(f"--{said[0]} and --{said[1]} are two places to run at; give one of them")
     if cluster is not None:
         known = config.inference.cluster or ClusterSettings()
-        given["cluster"] = known.model_copy(update={"kind": cluster})
-    said = {key: value for key, value in given.items() if value is not None}
-    return config.model_copy(update={"inference": config.inference.model_copy(update=said)})
+        places["cluster"] = known.model_copy(update={"kind": cluster})
+    return config.model_copy(update={"inference": config.inference.model_copy(update=places)})
 
 
 def _predict(config: Config, limit: int | None, slides: list[str] | None) -> tuple[int, int]:

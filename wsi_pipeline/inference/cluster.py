@@ -112,6 +112,13 @@ def say(news: Any) -> None:
     dask_cluster.say(news)
 
 
+def wanted() -> bool:
+    """Whether anybody waits for the task that asks: not when its client was killed. Outside of a task: yes."""
+    from wsi_pipeline.inference import dask_cluster
+
+    return dask_cluster.wanted()
+
+
 def connect(
     scheduler: str | None, workers: int | None, launch: ClusterSettings | None = None
 ) -> AbstractContextManager[Cluster]:

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import pickle
+import pkgutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
 import dask
 from distributed import Client, Future, KilledWorker, LocalCluster, as_completed, get_worker
+from distributed.versions import VersionMismatchWarning
 
 from wsi_pipeline.config import ClusterSettings
-from wsi_pipeline.errors import ClusterError
+from wsi_pipeline.errors import ClusterError, WorkerUnfit
 from wsi_pipeline.inference.cluster import SLOTS, A, R, SchedulerLostError, WorkerLostError
-from wsi_pipeline.inference.launch import launched
+from wsi_pipeline.inference.launch import SETTINGS, launched, refused
+from wsi_pipeline.inference.patience import Patience
+from wsi_pipeline.inference.remote import PACKAGE, missing, packed
 from wsi_pipeline.models.machine import available_cores
 
 logger = logging.getLogger(__name__)
@@ -27,8 +33,6 @@ logger = logging.getLogger(__name__)
 CONNECT_S: Final = 30
 WORKERS_S: Final = 300
 """How long there may be no worker, at the beginning or later."""
-LOOK_S: Final = 5.0
-"""How often the scheduler is asked for its workers while something is waited for."""
 WAKE_S: Final = 0.1
 CLOSE_S: Final = 60
 """How long worker processes of this machine may take to end before they are killed."""
@@ -39,78 +43,13 @@ GPU: Final = "GPU"
 LOOPBACK: Final = "127.0.0.1"
 NEWS: Final = "wsi-pipeline"
 """The topic of what tasks say; one for all runs, since a scheduler never forgets a topic."""
-# Of the schedulers that are started here.
-SETTINGS: Final = {
-    # A worker that dies is told at once: the engine itself decides what to try again.
-    "distributed.scheduler.allowed-failures": 0,
-    # What dask keeps of the last messages, for its developers: runs of blocks, megabytes for each worker.
-    "distributed.admin.low-level-log-length": 20,
-    # dask samples the stacks of its threads a hundred times a second and notes how late its loop is fifty times; both
-    # are for its developers, and took a thirtieth of a processor while the model ran.
-    "distributed.worker.profile.enabled": False,
-    "distributed.admin.tick.interval": "500ms",
-    "distributed.admin.system-monitor.interval": "2s",
-}
-
-
-class Patience:
-    """Waits for workers, but not for ever when there are none: one that died is started again, or comes back, or not.
-
-    Parameters
-    ----------
-    client
-        Of the scheduler that is asked.
-    seconds
-        How long there may be no worker at all; None: batch systems may take days.
-    """
-
-    def __init__(self, client: Client, seconds: float | None) -> None:
-        self._client = client
-        self._seconds = seconds
-        self._seen = self._asked = time.monotonic()
-
-    def look(self) -> None:
-        """To be called again and again while something is waited for.
-
-        Raises
-        ------
-        ClusterError
-            There has been no worker for too long.
-        """
-        now = time.monotonic()
-        if self._seconds is None or now - self._asked < LOOK_S:
-            return
-        # Where nobody looked for a while, what was then is not known.
-        if now - self._asked > 10 * LOOK_S or self._there():
-            self._seen = now
-        self._asked = now
-        if now - self._seen > self._seconds:
-            raise ClusterError(
-                f"there has been no dask worker for {self._seconds:.0f} s: all died and none came back (out of memory? "
-                "see their logs); start some, and run again: what is done is kept"
-            )
-
-    def _there(self) -> bool:
-        try:
-            return bool(self._client.scheduler_info(n_workers=-1)["workers"])
-        except (OSError, RuntimeError):
-            # A scheduler that went away has its own error, which comes with every future.
-            return True
-
-    def wait(self, future: Future[Any]) -> BaseException | None:
-        """What the call of a future ended with, None if well."""
-        while True:
-            try:
-                error: BaseException | None = future.exception(timeout=LOOK_S)
-                return error
-            except TimeoutError:
-                self.look()
 
 
 class DaskTask:
     """See `Task`."""
 
-    def __init__(self, future: Future[Any], patience: Patience) -> None:
+    def __init__(self, client: Client, future: Future[Any], patience: Patience) -> None:
+        self._client = client
         self._future = future
         self._patience = patience
 
@@ -125,23 +64,31 @@ class DaskTask:
             return WorkerLostError(str(found))
         if isinstance(found, CancelledError):
             return SchedulerLostError(str(found))
-        return found
+        return unfit(self._client, found) or found if isinstance(found, Exception) else found
 
 
 class DaskTasks:
-    """See `Tasks`."""
+    """See `Tasks`.
 
-    def __init__(self, client: Client, resources: dict[str, int] | None, patience: Patience) -> None:
+    Parameters
+    ----------
+    named
+        See `remote.packed`.
+    """
+
+    def __init__(self, client: Client, resources: dict[str, int] | None, patience: Patience, *, named: bool) -> None:
         self._client = client
         self._resources = resources
         self._patience = patience
+        self._named = named
         self._back = as_completed(loop=client.loop)
         self._sent: dict[Future[Any], DaskTask] = {}
 
     def submit(self, function: Callable[[A], Any], argument: A) -> DaskTask:
         key = f"predict-blocks-{uuid.uuid4().hex}"
-        future = self._client.submit(function, argument, key=key, pure=False, resources=self._resources)
-        task = self._sent[future] = DaskTask(future, self._patience)
+        call = packed(function, argument, named=self._named)
+        future = self._client.submit(pickle.loads, call, key=key, pure=False, resources=self._resources)
+        task = self._sent[future] = DaskTask(self._client, future, self._patience)
         self._back.add(future)
         return task
 
@@ -155,13 +102,20 @@ class DaskTasks:
 
 @dataclass(frozen=True, slots=True)
 class DaskCluster:
-    """See `Cluster`."""
+    """See `Cluster`.
+
+    Attributes
+    ----------
+    coming
+        Tasks at once that there will be room for, where workers were ordered that need not be there yet.
+    """
 
     client: Client
     threads: int | None
     elsewhere: bool = False
     in_process: bool = False
     patience_s: float | None = None
+    coming: int = 1
 
     def units(self, *, gpu: bool) -> int:
         if not self.elsewhere:
@@ -175,7 +129,8 @@ class DaskCluster:
         workers = self._workers()
         if gpu and self.has_gpus:
             return max(1, int(sum(w["resources"].get(GPU, 0) for w in workers)))
-        return max(1, sum(int(w["nthreads"]) if parallel else min(SLOTS, int(w["nthreads"])) for w in workers))
+        there = sum(int(w["nthreads"]) if parallel else min(SLOTS, int(w["nthreads"])) for w in workers)
+        return max(self.coming, there)
 
     @property
     def has_gpus(self) -> bool:
@@ -186,13 +141,19 @@ class DaskCluster:
         return bool(self.client.status == "running")
 
     def tasks(self, *, gpu: bool) -> DaskTasks:
-        return DaskTasks(self.client, self._resources(gpu), Patience(self.client, self.patience_s))
+        resources = self._resources(gpu)
+        return DaskTasks(self.client, resources, self._patience(resources), named=self.elsewhere)
 
     def call(self, function: Callable[..., R], *args: Any, gpu: bool, **kwargs: Any) -> R:
-        future = self.client.submit(function, *args, **kwargs, pure=False, resources=self._resources(gpu))
-        error = Patience(self.client, self.patience_s).wait(future)
+        call, resources = packed(function, *args, **kwargs, named=self.elsewhere), self._resources(gpu)
+        future = self.client.submit(pickle.loads, call, pure=False, resources=resources)
+        error = self._patience(resources).wait(future)
         if isinstance(error, KilledWorker):
             raise ClusterError(f"a worker died while the model was tried there ({error}); see its log") from error
+        if isinstance(error, CancelledError):
+            raise ClusterError("the dask scheduler went away; the same command begins anew") from error
+        if error is not None and (said := unfit(self.client, error)) is not None:
+            raise said from error
         found: R = future.result()
         return found
 
@@ -209,11 +170,26 @@ class DaskCluster:
             if self.alive:
                 self.client.unsubscribe_topic(NEWS)
 
+    def _patience(self, resources: dict[str, int] | None) -> Patience:
+        return Patience(self.client, self.patience_s, resource=next(iter(resources or ()), None))
+
     def _resources(self, gpu: bool) -> dict[str, int] | None:
         return {GPU: 1} if gpu and self.has_gpus else None
 
     def _workers(self) -> list[dict[str, Any]]:
         return list(self.client.scheduler_info(n_workers=-1)["workers"].values())
+
+
+def unfit(client: Client, error: BaseException) -> WorkerUnfit | None:
+    """What to say of an error that comes of workers without this package; None where it is another."""
+    said = missing(error)
+    if said is None:
+        return None
+    found = client.run(pkgutil.resolve_name, f"{PACKAGE}:__version__", on_error="return")
+    without = sorted(address for address, version in found.items() if isinstance(version, Exception))
+    return WorkerUnfit(
+        f"{said}; {len(without)} of {len(found)} have none: {', '.join(without[:5])}" if without else said
+    )
 
 
 def say(news: Any) -> None:
@@ -225,6 +201,17 @@ def say(news: Any) -> None:
     worker.log_event(NEWS, news)
 
 
+def wanted() -> bool:
+    """See `cluster.wanted`."""
+    try:
+        worker = get_worker()
+        key = worker.get_current_task()
+    except (ValueError, KeyError):  # not within a task
+        return True
+    task = worker.state.tasks.get(key)
+    return task is not None and task.state != "cancelled"
+
+
 def _elsewhere(client: Client, patience_s: float | None) -> DaskCluster:
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
     threads = min((int(w["nthreads"]) for w in workers), default=1)
@@ -234,31 +221,53 @@ def _elsewhere(client: Client, patience_s: float | None) -> DaskCluster:
 @contextmanager
 def ordered(settings: ClusterSettings) -> Iterator[DaskCluster]:
     """Workers that SLURM or Kubernetes starts."""
+    refusals: list[str] = []
+
+    def on_refusal(told: str) -> None:
+        # One of many jobs may be beyond a limit of the site: the others do its work.
+        if told not in refusals:
+            logger.warning("%s: a worker is refused: %s", settings.kind, told)
+        refusals.append(told)
+
     with (
         dask.config.set(SETTINGS),
-        launched(settings) as cluster,
+        _quiet(),
+        launched(settings, on_refusal) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
-        # Queues are long; the workers that come first begin.
-        while not client.scheduler_info(n_workers=-1)["workers"]:
-            try:
-                client.wait_for_workers(1, timeout=WORKERS_S)
-            except TimeoutError:
-                logger.info("%s: no worker has begun so far; waiting (interrupt to stop)", settings.kind)
+        _wait_for_first(client, settings, refusals)
         yield _elsewhere(client, patience_s=None)
+
+
+def _wait_for_first(client: Client, settings: ClusterSettings, refusals: Sequence[str]) -> None:
+    """Queues are long; the workers that come first begin."""
+    begun = said = time.monotonic()
+    while not client.scheduler_info(n_workers=-1)["workers"]:
+        # As many as were to come at once: none of them will.
+        if len(refusals) >= (settings.workers if settings.fewest is None else max(1, settings.fewest)):
+            raise ClusterError(refused(settings, refusals[-1]))
+        if time.monotonic() - said > WORKERS_S:
+            said = time.monotonic()
+            logger.info("%s: no worker has begun for %.0f s; waiting (interrupt to stop)", settings.kind, said - begun)
+        time.sleep(WAKE_S)
 
 
 @contextmanager
 def existing(scheduler: str) -> Iterator[DaskCluster]:
     """The workers of a scheduler that is there, which stays as it is."""
     try:
-        client = Client(scheduler, timeout=CONNECT_S, set_as_default=False)
+        with warnings.catch_warnings():
+            # A table of packages that differ, most of which do not matter; see `_check_versions`.
+            warnings.simplefilter("ignore", VersionMismatchWarning)
+            client = Client(scheduler, timeout=CONNECT_S, set_as_default=False)
     except (OSError, ValueError) as error:  # a time-out is an OSError; an address that is none a ValueError
         raise ClusterError(
             f"there is no dask scheduler at {scheduler} ({_first_line(error)}); start one, or leave "
             "`inference.scheduler` out to use this machine"
         ) from error
-    with client:
+    with _quiet(), client:
+        if not client.scheduler_info(n_workers=-1)["workers"]:
+            logger.info("dask scheduler %s has no worker; waiting for one, %d s at most", scheduler, WORKERS_S)
         try:
             client.wait_for_workers(1, timeout=WORKERS_S)
         except TimeoutError as error:
@@ -266,6 +275,7 @@ def existing(scheduler: str) -> Iterator[DaskCluster]:
                 f"the dask scheduler at {scheduler} has had no worker for {WORKERS_S} s; start some with "
                 f"`dask worker {scheduler}`"
             ) from error
+        _check_versions(client, scheduler)
         logger.info("dask scheduler %s, dashboard %s", scheduler, client.dashboard_link)
         yield _elsewhere(client, patience_s=WORKERS_S)
 
@@ -274,7 +284,8 @@ def existing(scheduler: str) -> Iterator[DaskCluster]:
 def local(workers: int | None) -> Iterator[DaskCluster]:
     """Worker processes of this machine, its cores shared among them; None: threads of this process."""
     settings: dict[str, Any] = {
-        "n_workers": workers or 1,
+        # Processes are ordered below, and not waited for.
+        "n_workers": 1 if workers is None else 0,
         "threads_per_worker": max(SLOTS, min(MOST_THREADS, available_cores())) if workers is None else SLOTS,
         "processes": workers is not None,
         # Memory is bounded by blocks; dask's own limits would pause or kill workers for what other programs use.
@@ -295,8 +306,13 @@ def local(workers: int | None) -> Iterator[DaskCluster]:
         # Without bokeh there is nothing to see.
         if importlib.util.find_spec("bokeh") is not None:
             logger.info("dask dashboard at http://%s:%d/status", LOOPBACK, urlsplit(cluster.dashboard_link).port)
-        threads = None if workers is None else max(1, available_cores() // workers)
-        yield DaskCluster(client, threads, in_process=workers is None, patience_s=WORKERS_S)
+        if workers is None:
+            yield DaskCluster(client, None, in_process=True, patience_s=WORKERS_S)
+            return
+        # A process takes a second to start, in which this one opens the first slide and the model.
+        cluster.scale(workers)
+        threads = max(1, available_cores() // workers)
+        yield DaskCluster(client, threads, patience_s=WORKERS_S, coming=SLOTS * workers)
 
 
 def _started(settings: Mapping[str, Any]) -> LocalCluster:
@@ -317,6 +333,37 @@ def _closing(cluster: LocalCluster) -> Iterator[LocalCluster]:
             cluster.close(timeout=CLOSE_S)
         except TimeoutError:
             logger.warning("worker processes have not ended in %d s; they are killed when this program ends", CLOSE_S)
+
+
+def _check_versions(client: Client, scheduler: str) -> None:
+    """Of two versions of dask, one cannot open what the other sends: workers would end one after the other."""
+    found = cast("dict[str, Any]", client.get_versions(check=False))
+    others = {f"the dask scheduler at {scheduler}": found["scheduler"]}
+    others |= {f"the dask worker at {address}": of for address, of in found["workers"].items()}
+    for name in ("dask", "distributed"):
+        ours = found["client"]["packages"][name]
+        for who, of in sorted(others.items()):
+            if of["packages"][name] != ours:
+                raise WorkerUnfit(
+                    f"{who} has {name} {of['packages'][name]}, this command {ours}: they do not understand each other; "
+                    "install the same version in the environments of the command, the scheduler and all workers"
+                )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What goes wrong with a cluster is told by this package: others would add their tracebacks to it."""
+    loggers = [
+        logging.getLogger(name) for name in ("distributed", "distributed.client", "tornado.application", "asyncio")
+    ]
+    before = [told.level for told in loggers]
+    for told in loggers:
+        told.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for told, level in zip(loggers, before, strict=True):
+            told.setLevel(level)
 
 
 def _first_line(error: BaseException) -> str:

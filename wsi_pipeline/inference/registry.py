@@ -11,6 +11,7 @@ from functools import partial
 from typing import Final, Generic, TypeVar
 
 from wsi_pipeline.cohort import SlideRef
+from wsi_pipeline.errors import ModelError
 from wsi_pipeline.models import Segmenter, load_segmenter
 from wsi_pipeline.slides import Slide, open_slide
 
@@ -127,9 +128,16 @@ def use_slide(session: str, ref: SlideRef, content: str | None = None) -> Abstra
 
 
 def _load(spec: ModelSpec) -> LoadedModel:
-    segmenter = load_segmenter(
-        spec.path, device=spec.device, runtime=spec.runtime, precision=spec.precision, threads=spec.threads
-    )
+    try:
+        segmenter = load_segmenter(
+            spec.path, device=spec.device, runtime=spec.runtime, precision=spec.precision, threads=spec.threads
+        )
+    except ImportError as error:
+        # A worker may lack what another machine has, or have it broken: no fault of any slide.
+        raise ModelError(
+            f"the model is to run with {spec.runtime}, which cannot be loaded: {error}; install it wherever the model "
+            "runs, or give another `model.runtime` and a new `output`"
+        ) from error
     if segmenter.runtime == "numpy":
         return LoadedModel(segmenter, nullcontext())
     return LoadedModel(segmenter, threading.Semaphore(1 if spec.device == "cpu" else 2))

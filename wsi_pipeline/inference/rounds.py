@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from wsi_pipeline.errors import ClusterError, ModelError, SlideError, StoreError
+from wsi_pipeline.errors import ClusterError, ModelError, SlideError, StoreError, WorkerUnfit
 from wsi_pipeline.inference import registry
 from wsi_pipeline.inference.cluster import Cluster, SchedulerLostError, Task, WorkerLostError
 from wsi_pipeline.inference.registry import ModelSpec
@@ -217,6 +217,8 @@ class Round:
     def _collect_next(self) -> None:
         try:
             self._collect(self._tasks.next())
+        except WorkerUnfit:
+            raise
         except ClusterError:
             # What was sent does not come back: nobody is to wait for it once more.
             self._sent.clear()
@@ -229,6 +231,9 @@ class Round:
         work.came_back()
         try:
             self._take_in(sent, task.outcome())
+            if work.finished:
+                # A worker that was killed in the middle of writing leaves a file behind, which nobody looks at again.
+                work.store.clean()
         except (SlideError, StoreError) as error:
             work.abandon(error)
         self._tell(work)
@@ -251,7 +256,7 @@ class Round:
         elif isinstance(outcome, SchedulerLostError):
             self._sent.clear()
             raise ClusterError("the dask scheduler went away; the same command goes on from here") from outcome
-        elif isinstance(outcome, (SlideError, StoreError, ModelError)):
+        elif isinstance(outcome, (SlideError, StoreError, ModelError, WorkerUnfit)):
             raise outcome
         else:
             logger.warning("%s: %d blocks failed: %s", name, len(sent.blocks), outcome)

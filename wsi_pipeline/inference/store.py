@@ -251,8 +251,7 @@ class PredictionStore:
         StoreError
             The store is of another slide, model, resolution or tissue; it is damaged; it cannot be written.
         """
-        if not is_url(path):
-            remove_partials(Path(path))
+        _clean(path)
         if not _is_finished(path):
             return cls.create(path, info)
         found = cls.open(path, read_only=False)
@@ -347,6 +346,16 @@ class PredictionStore:
         with told(self.path, "written"):
             self._blocks[...] = states
 
+    def clean(self) -> None:
+        """Remove what writers that were killed left half written; to be called when nobody writes any more.
+
+        Raises
+        ------
+        StoreError
+            It cannot be removed.
+        """
+        _clean(self.path)
+
     def write_block(
         self,
         row: int,
@@ -395,6 +404,12 @@ class PredictionStore:
 def _chunk(block: int) -> int:
     """The longest divisor of `block` that is no longer than `CHUNK`."""
     return next(side for side in range(min(CHUNK, block), 0, -1) if block % side == 0)
+
+
+def _clean(path: str | Path) -> None:
+    # On an object store an object is there whole or not at all.
+    if not is_url(path):
+        remove_partials(Path(path))
 
 
 def _is_finished(path: str | Path) -> bool:

@@ -17,7 +17,7 @@ from wsi_pipeline.cohort import SlideRef
 from wsi_pipeline.errors import ModelError, SlideError
 from wsi_pipeline.inference import registry
 from wsi_pipeline.inference.blend import BlendComputer
-from wsi_pipeline.inference.cluster import say
+from wsi_pipeline.inference.cluster import say, wanted
 from wsi_pipeline.inference.compute import BlockArea, Computer, HaloComputer, Pixels
 from wsi_pipeline.inference.doubt import DoubtComputer
 from wsi_pipeline.inference.registry import LoadedModel, ModelSpec
@@ -166,7 +166,7 @@ def run_blocks(run: BlockRun) -> RunOutcome:
         store = PredictionStore.open(run.store, read_only=False)
         worker = _Worker(run, slide, model, store, seconds)
         for block, reading in worker.read_ahead(ahead):
-            if registry.is_stopped(run.session):
+            if registry.is_stopped(run.session) or not wanted():
                 break
             outcomes.append(worker.one(block, reading))
         # Its blocks are there, but nobody is told that they are done.
@@ -212,6 +212,9 @@ class _Worker:
             # For who looks for a bug: most often it is the file, and said above.
             logger.debug("where block %d,%d failed", block.row, block.column, exc_info=True)
             return BlockOutcome(block.row, block.column, BlockState.FAILED, cause or type(error).__name__)
+        if not wanted():
+            # Whoever comes after a client that was killed may give this place another store.
+            return BlockOutcome(block.row, block.column, BlockState.FAILED, "nobody waits for it any more")
         # Not a fault of this block: an error here ends the run.
         with _clocked(self._seconds, "write"):
             self._store.write_block(block.row, block.column, *maps)

@@ -290,7 +290,7 @@ def _measure_one(
         segmenter.predict(images)
         taken = time.perf_counter() - begun
         found = _measure(way, segmenter, images, reference)
-    except (RuntimeError, ModelError) as error:  # e.g. a processor without what a precision needs
+    except (RuntimeError, ModelError, ImportError) as error:  # e.g. a processor without what a precision needs
         return Measurement(way, 0.0, 1.0, refused=str(error).splitlines()[0][:200])
     return replace(found, start_s=round(taken, 1)) if compiling else found
 
