@@ -5,6 +5,7 @@ Files are loaded only after `wsi_pipeline.models.weights.check_file` has looked 
 
 from __future__ import annotations
 
+import inspect
 import os
 import threading
 import warnings
@@ -134,7 +135,15 @@ def _exported(card: ModelCard, weights: Path, device: str) -> LoadedNet:
         from torch.export.passes import move_to_device_pass
 
         program = move_to_device_pass(program, device)
-    return LoadedNet(program.module(), card, one_by_one=check_sides(card, weights, _taken(program)))
+    one_by_one = check_sides(card, weights, _taken(program))
+    return LoadedNet(_module(program), card, one_by_one=one_by_one)
+
+
+def _module(program: torch.export.ExportedProgram) -> nn.Module:
+    """Its network, without the conditions on its inputs: they are source code of the file's, which torch would run."""
+    if "check_guards" in inspect.signature(program.module).parameters:
+        return program.module(check_guards=False)
+    return program.module()  # a torch that knows no such conditions
 
 
 def _taken(program: torch.export.ExportedProgram) -> list[int | None]:
@@ -192,7 +201,7 @@ def _told(card: ModelCard, weights: Path) -> Iterator[None]:
         raise
     except torch.OutOfMemoryError as error:
         raise ModelError(f"{weights}: the GPU's memory does not hold the model; use `model.device: cpu`") from error
-    except (RuntimeError, ValueError, TypeError, KeyError, AssertionError, OSError) as error:
+    except Exception as error:  # what others saved may fail in any way
         lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         raise ModelError(
             f"{weights}: torch cannot use it as {card.architecture} ({lines[-1].strip()[:200]})"
