@@ -74,3 +74,28 @@ class Floats(Redness):
 
 def floats() -> Floats:
     return Floats(card(), 1)
+
+
+class Returning(Redness):
+    """Gives what it was told to give."""
+
+    def __init__(self, given: Any) -> None:
+        super().__init__(card(), 1)
+        self.given = given
+
+    def predict(self, images: NDArray[np.uint8]) -> Any:
+        if isinstance(self.given, Exception):
+            raise self.given
+        return self.given
+
+
+def nothing_at_all() -> Returning:
+    return Returning(None)
+
+
+def three_maps() -> Returning:
+    return Returning((1, 2, 3))
+
+
+def lost() -> Returning:
+    return Returning(KeyError("weights"))

@@ -123,6 +123,75 @@ def test_a_network_that_gives_probabilities(softmax: bool, tmp_path: Path) -> No
     close(found.uncertainty, plain.uncertainty, 6)
 
 
+class Plain(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = contrasty_unet()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.net(x)
+        return found
+
+
+class Divided(Plain):
+    """As networks that scale each image by itself, without a thought of glass."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward((x - x.min()) / (x.max() - x.min()))
+
+
+SIGMOID = {"activation": "sigmoid", "classes": saved.GLANDS[:2]}
+
+
+@pytest.mark.parametrize(
+    ("net", "changes", "match"),
+    [
+        (
+            Probabilities(True),
+            {},
+            r'gives probabilities already, the card says logits; write "output": "probabilities"',
+        ),
+        (Probabilities(True), SIGMOID, r'"probabilities" into it and "activation": "softmax"'),
+        (Probabilities(False), SIGMOID, r'gives probabilities already.*"probabilities" into it$'),
+        (Probabilities(False), {"output": "probabilities"}, r'do not add up to 1.*"activation": "sigmoid"'),
+        (Plain(), {"output": "probabilities"}, r"gives values from -\d+ to \d+, which are no probabilities"),
+        (Plain(), {"output": "probabilities", **SIGMOID}, "which are no probabilities; leave `output` out"),
+    ],
+)
+def test_logits_are_not_taken_for_probabilities_nor_the_other_way_round(
+    net: nn.Module, changes: dict[str, object], match: str, tmp_path: Path
+) -> None:
+    saved.save_torchscript(tmp_path / "m.pt", net)
+    saved.write_card(tmp_path, "torchscript", "m.pt", **changes)
+    with pytest.raises(ModelError, match=rf"m\.pt: .*{match}"):
+        load(tmp_path)
+
+
+def test_a_network_of_no_numbers_is_refused(tmp_path: Path) -> None:
+    net = contrasty_unet()
+    net.head.weight.data[0, 0] = float("nan")
+    saved.save_torchscript(tmp_path / "m.pt", net)
+    saved.write_card(tmp_path, "torchscript", "m.pt")
+    with pytest.raises(ModelError, match=r"m\.pt: the network gives values that are no numbers"):
+        load(tmp_path)
+
+
+def test_a_window_that_gives_no_numbers_is_an_error_and_not_an_empty_map(tmp_path: Path) -> None:
+    saved.save_torchscript(tmp_path / "m.pt", Divided())
+    saved.write_card(tmp_path, "torchscript", "m.pt", halo=None, blend=0.5)
+    segmenter = load(tmp_path)
+    assert segmenter.predict(IMAGES).probability.any()
+    with pytest.raises(ModelError, match="model torchscript: the network gives values that are no numbers"):
+        segmenter.predict(np.full((1, 64, 64, 3), 255, np.uint8))
+
+
+def test_a_network_that_fails_on_a_size_says_which(tmp_path: Path) -> None:
+    saved.save_torchscript(tmp_path / "m.pt")
+    saved.write_card(tmp_path, "torchscript", "m.pt", stride=4, halo=None, blend=0.5)
+    with pytest.raises(ModelError, match=r"torchscript: the network does not take images of 68 x 64 px \(.*Sizes of"):
+        load(tmp_path).predict(IMAGES[:, :64, :68])
+
+
 RUNTIMES = ("onnxruntime", "openvino")
 
 

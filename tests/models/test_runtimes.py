@@ -200,6 +200,18 @@ def test_folding_batch_norm_leaves_the_network_as_it_was_and_the_map_the_same() 
     assert torch.equal(net(x), before)
 
 
+def test_half_precision_that_overflows_is_an_error_and_not_an_empty_map() -> None:
+    """float16 ends at 65,504."""
+    first, second = nn.Conv2d(3, 8, 1, bias=False), nn.Conv2d(8, 2, 1, bias=False)
+    first.weight.data[:] = 1e4
+    second.weight.data = torch.tensor([-10.0, 10.0]).view(2, 1, 1, 1).expand(2, 8, 1, 1).contiguous()
+    net = nn.Sequential(first, second)
+    images = texture(64, 64, 1)[None]
+    assert TorchSegmenter(tumor_card(), net).predict(images).probability.any()
+    with pytest.raises(ModelError, match=r"model test: the network gives values that are no numbers; set `model\.prec"):
+        TorchSegmenter(tumor_card(), net, precision="fp16").predict(images)
+
+
 class Hungry(nn.Module):
     """A network on a device that holds so many pixels at once; torch's own error beyond."""
 

@@ -160,9 +160,18 @@ def test_a_function_that_cannot_be_used_is_named_with_the_cause(path: str, match
         load_card(path)
 
 
-def test_maps_of_another_kind_are_refused() -> None:
-    with pytest.raises(ModelError, match=r"its probability must be uint8 \(1, 1, 16, 16\), not float64 \(1, 16, 16\)"):
-        load(f"{ENTRY}:floats").predict(texture(16, 16, 0)[None])
+@pytest.mark.parametrize(
+    ("factory", "match"),
+    [
+        ("floats", r"its probability must be uint8 \(1, 1, (\d+), \1\), not float64 \(1, \1, \1\)"),
+        ("nothing_at_all", r"its `predict` fails, or gives no pair of maps, .*TypeError"),
+        ("three_maps", r"its `predict` fails, or gives no pair of maps, .*ValueError: too many values"),
+        ("lost", r"its `predict` fails, .* for 1 images of \d+ x \d+ px \(KeyError: 'weights'\)"),
+    ],
+)
+def test_maps_of_another_kind_are_refused_with_the_model_s_name(factory: str, match: str) -> None:
+    with pytest.raises(ModelError, match=f"^model redness: {match}"):
+        load(f"{ENTRY}:{factory}")
 
 
 @pytest.mark.parametrize(

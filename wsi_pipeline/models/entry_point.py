@@ -41,7 +41,15 @@ class EntryPointSegmenter:
     def predict(self, images: NDArray[np.uint8]) -> Maps:
         """See `Segmenter.predict`."""
         check_images(images, self.card)
-        maps = Maps(*self._predict(images))
+        try:
+            probability, uncertainty = self._predict(images)
+        except Exception as error:  # it may raise anything; one block fails, and says why
+            height, width = images.shape[1:3]
+            raise ModelError(
+                f"model {self.card.name}: its `predict` fails, or gives no pair of maps, for {len(images)} images of "
+                f"{width} x {height} px ({_line(error)})"
+            ) from error
+        maps = Maps(probability, uncertainty)
         count, height, width = images.shape[:3]
         side = self.card.output_downsample
         size = (count, height // side, width // side)

@@ -19,6 +19,7 @@ from wsi_pipeline.models.segmenter import Segmenter
 from wsi_pipeline.models.stain import StainDensity, parse_baseline
 from wsi_pipeline.models.structure import read_structure
 from wsi_pipeline.models.weights import PICKLED, check_file, files_beside, refuse_pickle, sha256_of
+from wsi_pipeline.models.windows import check_windows, keep_difference, kept_difference, needs_trial
 from wsi_pipeline.models.wsinfer import CONFIG_NAME, is_wsinfer, wsinfer_card
 
 _log = logging.getLogger(__name__)
@@ -105,6 +106,13 @@ def _with_measured_halo(card: ModelCard, path: str) -> ModelCard:
     return ModelCard.model_validate({**card.dump(), "halo": halo})
 
 
+def _try_windows(card: ModelCard, path: str) -> None:
+    """Refuse a card whose halo or stride does not hold; tried once per model and machine."""
+    if needs_trial(card) and kept_difference(card) is None:
+        segmenter = _open(card, path, _ways(card, "cpu")[0], available_cores())
+        keep_difference(card, check_windows(segmenter))
+
+
 def _kept_halo(path: Path) -> int | None:
     try:
         return int(read_json(path)["halo"]) if path.is_file() else None
@@ -139,7 +147,8 @@ def choose_runtime(
     """How the model at `path` runs fastest here.
 
     Where there is more than one way, each is measured for about a second and must agree with torch in fp32
-    within 0.02; the result is kept per processor, cores, threads, model and versions.
+    within 0.02; the result is kept per processor, cores, threads, model and versions. Before, the halo and stride of
+    the card are tried out, once; see `windows.check_windows`.
 
     Parameters
     ----------
@@ -155,18 +164,20 @@ def choose_runtime(
     Raises
     ------
     ModelError
-        The model cannot be loaded, or the wish cannot be met.
+        The model cannot be loaded, the wish cannot be met, or the map depends on where a window begins.
     """
     card = load_card(path)
     if card.architecture == "stain-density":
         return RuntimeChoice("numpy", "cpu", "integer", 1, f"{card.name}: computed by numpy")
     if card.architecture == "python":
         way = _ways(card, resolve_device(device))[0]
+        _try_windows(card, str(path))
         cores = threads or available_cores()
         return RuntimeChoice(
             way.runtime, way.device, way.precision, cores, f"{card.name}: computed by its own function"
         )
     checked_weights(card, Path(path))
+    _try_windows(card, str(path))
 
     def open_way(way: Way, threads: int) -> Segmenter:
         return _open(card, str(path), way, threads)

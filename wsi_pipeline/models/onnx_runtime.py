@@ -14,7 +14,7 @@ from wsi_pipeline.models.card import ModelCard
 from wsi_pipeline.models.machine import available_cores, installed
 from wsi_pipeline.models.net_segmenter import Floats, Net, NetSegmenter
 from wsi_pipeline.models.runtime import Way
-from wsi_pipeline.models.shapes import check_given, check_sides, trial_side
+from wsi_pipeline.models.shapes import check_sides, try_net
 
 _log = logging.getLogger(__name__)
 
@@ -68,8 +68,7 @@ def load_onnx(card: ModelCard, weights: Path, way: Way, threads: int | None) -> 
     opened = (
         _openvino(card, weights, threads) if way.runtime == "openvino" else _onnxruntime(card, weights, way, threads)
     )
-    side = trial_side(card)
-    check_given(card, weights, opened(np.zeros((1, 3, side, side), np.float32)).shape, side)
+    try_net(card, weights, opened)
     return NetSegmenter(card, opened, runtime=way.runtime, device=way.device, precision=way.precision)
 
 

@@ -22,8 +22,8 @@ from wsi_pipeline.errors import ModelError
 from wsi_pipeline.models.card import ModelCard
 from wsi_pipeline.models.net_segmenter import Floats, NetSegmenter
 from wsi_pipeline.models.segmenter import Segmenter
-from wsi_pipeline.models.shapes import check_given, check_sides, trial_side
-from wsi_pipeline.models.torch_runtime import TorchSegmenter
+from wsi_pipeline.models.shapes import check_sides, try_net
+from wsi_pipeline.models.torch_runtime import TorchSegmenter, last_line
 
 _LOADING: Final = threading.Lock()
 _WEIGHTS_ONLY: Final = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
@@ -50,11 +50,15 @@ class LoadedNet(nn.Module):
         return self
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.as_logits(self.given(x))
+
+    def given(self, x: Tensor) -> Tensor:
+        """What the network itself gives, as float32."""
         if self.one_by_one and len(x) > 1:
             found = torch.cat([_first(self.net(x[i : i + 1])) for i in range(len(x))])
         else:
             found = _first(self.net(x))
-        return self.as_logits(found.to(torch.float32))
+        return found.to(torch.float32)
 
 
 class PatchNet(nn.Module):
@@ -153,11 +157,13 @@ def _taken(program: torch.export.ExportedProgram) -> list[int | None]:
     return [side if isinstance(side, int) else None for side in shapes[0]] if len(shapes) == 1 else []
 
 
-def _try(card: ModelCard, net: nn.Module, weights: Path, device: str) -> None:
-    side = trial_side(card)
-    with torch.inference_mode():
-        found = net(torch.zeros(1, 3, side, side, device=device))
-    check_given(card, weights, found.shape, side)
+def _try(card: ModelCard, net: LoadedNet, weights: Path, device: str) -> None:
+    def run(x: Floats) -> Floats:
+        with torch.inference_mode():
+            found: Floats = net.given(torch.from_numpy(x).to(device)).cpu().numpy()
+            return found
+
+    try_net(card, weights, run)
 
 
 def _first(found: Any) -> Tensor:
@@ -202,7 +208,4 @@ def _told(card: ModelCard, weights: Path) -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         raise ModelError(f"{weights}: the GPU's memory does not hold the model; use `model.device: cpu`") from error
     except Exception as error:  # what others saved may fail in any way
-        lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-        raise ModelError(
-            f"{weights}: torch cannot use it as {card.architecture} ({lines[-1].strip()[:200]})"
-        ) from error
+        raise ModelError(f"{weights}: torch cannot use it as {card.architecture} ({last_line(error)})") from error

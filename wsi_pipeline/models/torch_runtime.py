@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import torch
@@ -36,15 +36,17 @@ class MapGraph(nn.Module):
     """A network between uint8 images and uint8 maps, so that nothing is computed outside the graph.
 
     `forward` takes uint8 (N, H, W, 3) and gives uint8 probability (N, C, h, w) of the foreground classes; for
-    softmax over three or more classes also uint8 uncertainty (N, h, w).
+    softmax over three or more classes also uint8 uncertainty (N, h, w); with `checked` last bool (N,), whether all
+    that the network gave are numbers.
     """
 
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, net: nn.Module, card: ModelCard) -> None:
+    def __init__(self, net: nn.Module, card: ModelCard, *, checked: bool = False) -> None:
         super().__init__()
         self.net = net
+        self.checked = checked
         self.normalised = card.mean != (0, 0, 0) or card.std != (1, 1, 1)
         self.register_buffer("scale", torch.tensor([1 / std for std in card.std]).view(1, 3, 1, 1))
         self.register_buffer(
@@ -61,6 +63,10 @@ class MapGraph(nn.Module):
         if self.normalised:
             x = x * self.scale + self.shift
         logits = self.net(x).to(torch.float32)
+        maps = self._maps(logits)
+        return (*maps, torch.isfinite(logits).flatten(1).all(1)) if self.checked else maps
+
+    def _maps(self, logits: Tensor) -> tuple[Tensor, ...]:
         if self.temperature != 1:
             logits = logits / self.temperature
         if not self.softmax:
@@ -140,7 +146,7 @@ class TorchSegmenter:
         net = fused(net)
         self._draws = Draws()
         self.has_dropout = with_draws(net, self._draws) > 0
-        graph = MapGraph(channels_last(net), card).to(self._device)
+        graph = MapGraph(channels_last(net), card, checked=True).to(self._device)
         self._graph = graph.requires_grad_(False).eval()
         with self._autocast():
             self._compiled = compiled(self._graph, card) if compile_net else None
@@ -164,34 +170,50 @@ class TorchSegmenter:
             outputs = [np.concatenate(group) for group in zip(*map(self._singly, images), strict=True)]
             return self._as_maps(outputs)
 
-        def run(part: slice) -> list[NDArray[np.uint8]]:
+        def run(part: slice) -> list[NDArray[Any]]:
             with self._draws.at_work(draws[part] if draws is not None else ()):
                 return compute(images[part])
 
-        parts = self._batches.run_slices(run, images.shape)
+        try:
+            parts = self._batches.run_slices(run, images.shape)
+        except ModelError:
+            raise
+        except RuntimeError as error:  # of a network that others saved, say for other sizes
+            raise ModelError(self._failed(images, last_line(error))) from error
         outputs = [np.concatenate(group) if len(group) > 1 else group[0] for group in zip(*parts, strict=True)]
+        factor = self.card.output_downsample
+        height, width = outputs[0].shape[2:]
+        if (height, width) != (images.shape[1] // factor, images.shape[2] // factor):
+            raise ModelError(self._failed(images, f"it gives a map of {width} x {height} px"))
         return self._as_maps(outputs)
 
-    def _singly(self, image: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    def _failed(self, images: NDArray[np.uint8], cause: str) -> str:
+        height, width = images.shape[1:3]
+        return f"model {self.card.name}: the network does not take images of {width} x {height} px ({cause})"
+
+    def _singly(self, image: NDArray[np.uint8]) -> list[NDArray[Any]]:
         with self._turn, torch.inference_mode(), self._autocast():
             graph = self._graph if self._compiled is None else self._compiled
             # By torch: a first axis that numpy adds has steps of 0, for which all would be compiled once more.
             return [output.numpy() for output in graph(_tensor(image)[None])]
 
-    def _as_maps(self, outputs: list[NDArray[np.uint8]]) -> Maps:
-        probability = outputs[0]
-        return Maps(probability, outputs[1] if len(outputs) > 1 else binary_uncertainty(probability))
+    def _as_maps(self, outputs: list[NDArray[Any]]) -> Maps:
+        probability, *entropy, numbers = outputs
+        if not numbers.all():
+            advice = "; set `model.precision: fp32`" if self.precision == "fp16" else ""
+            raise ModelError(f"model {self.card.name}: the network gives values that are no numbers{advice}")
+        return Maps(probability, entropy[0] if entropy else binary_uncertainty(probability))
 
     def _autocast(self) -> AbstractContextManager[object]:
         if self._dtype == torch.float32:
             return nullcontext()
         return torch.autocast(self._device.type, dtype=self._dtype)
 
-    def _on_cpu(self, images: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    def _on_cpu(self, images: NDArray[np.uint8]) -> list[NDArray[Any]]:
         with self._turn, torch.inference_mode(), self._autocast():
             return [output.numpy() for output in self._graph(_tensor(images))]
 
-    def _on_cuda(self, images: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    def _on_cuda(self, images: NDArray[np.uint8]) -> list[NDArray[Any]]:
         stream = self._stream()
         with torch.cuda.stream(stream), torch.inference_mode(), self._autocast():
             # Only pinned memory is copied without blocking; the allocator keeps it until the copy is done.
@@ -205,6 +227,12 @@ class TorchSegmenter:
         if stream is None:
             stream = self._local.stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
         return stream
+
+
+def last_line(error: Exception) -> str:
+    """What torch says in the end, in one line; before it stands the network's source."""
+    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return lines[-1].strip()[:200]
 
 
 def _start_copy_back(output: Tensor) -> Tensor:
