@@ -74,6 +74,17 @@ def test_a_faster_way_with_another_map_is_refused() -> None:
     assert "from torch in fp32" in choice.reason
 
 
+def test_a_library_that_does_not_load_is_refused_and_the_others_go_on() -> None:
+    def open_way(way: Way, threads: int) -> Segmenter:
+        if way.runtime == "openvino":
+            raise ImportError("libopenvino.so: cannot open shared object file")
+        return opener([], slow="torch")(way, threads)
+
+    choice = decide(open_way)
+    assert choice.runtime == "torch"
+    assert "libopenvino.so: cannot open shared object file" in choice.reason
+
+
 def test_a_way_that_fails_is_refused_with_its_first_line() -> None:
     choice = decide(opener([], slow="torch", broken="openvino"))
     assert choice.runtime == "torch"
@@ -125,8 +136,34 @@ def test_a_choice_holds_for_one_model_and_one_number_of_threads(monkeypatch: pyt
         for threads in (1, 2)
     }
     assert len(files) == 6
-    monkeypatch.setattr(runtime, "cpu_name", lambda: "another processor")
+    for name, change in (
+        ("cpu_name", lambda: "another processor"),
+        ("cpu_features", lambda: "avx2"),
+        ("gpu_name", lambda device: "another GPU"),
+        ("installed", lambda name: f"another {name}"),
+    ):
+        monkeypatch.setattr(runtime, name, change)
+        files.add(runtime._choice_file(CARD, candidates, 1))
+    assert len(files) == 10
+    monkeypatch.setattr(runtime, "installed", lambda name: "0" if name == "onnxruntime" else f"another {name}")
     assert runtime._choice_file(CARD, candidates, 1) not in files
+
+
+def test_a_package_is_found_under_the_other_names_that_it_is_published_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.metadata
+
+    real = importlib.metadata.version
+    assert machine.installed("onnxruntime") == real("onnxruntime")
+    assert machine.installed("wsi-pipeline") is not None
+
+    def version(name: str) -> str:
+        if name == "onnxruntime":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return "1.20.1" if name == "onnxruntime-gpu" else real(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    assert machine.installed("onnxruntime") == "1.20.1"
+    assert machine.installed("no_such_package") is None
 
 
 def test_a_choice_goes_through_json() -> None:

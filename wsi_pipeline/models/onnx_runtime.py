@@ -11,6 +11,7 @@ import numpy as np
 
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.models.card import ModelCard
+from wsi_pipeline.models.halving import is_out_of_memory
 from wsi_pipeline.models.machine import available_cores, installed
 from wsi_pipeline.models.net_segmenter import Floats, Net, NetSegmenter
 from wsi_pipeline.models.runtime import Way
@@ -107,6 +108,8 @@ def _onnxruntime(card: ModelCard, weights: Path, way: Way, threads: int | None) 
         try:
             return np.asarray(session.run([output], {name: x})[0], np.float32)
         except Exception as error:
+            if is_out_of_memory(error):
+                raise  # a smaller batch may do
             raise _refused(weights, "ONNX Runtime", error) from error
 
     return _singly(run) if one_by_one else run

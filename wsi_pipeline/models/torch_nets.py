@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.models.card import ModelCard
+from wsi_pipeline.models.halving import HalvingBatches, is_out_of_memory
 from wsi_pipeline.models.net_segmenter import Floats, NetSegmenter
 from wsi_pipeline.models.segmenter import Segmenter
 from wsi_pipeline.models.shapes import check_sides, try_net
@@ -107,7 +108,8 @@ def open_net(
             found: Floats = net(torch.from_numpy(x).to(device)).cpu().numpy()
             return found
 
-    return NetSegmenter(plain, run, runtime="torch", device=device)
+    batches = HalvingBatches(torch.cuda.empty_cache)
+    return NetSegmenter(plain, run, runtime="torch", device=device, batches=batches)
 
 
 def load_net(card: ModelCard, weights: Path, device: str) -> LoadedNet:
@@ -205,7 +207,7 @@ def _told(card: ModelCard, weights: Path) -> Iterator[None]:
         yield
     except ModelError:
         raise
-    except torch.OutOfMemoryError as error:
-        raise ModelError(f"{weights}: the GPU's memory does not hold the model; use `model.device: cpu`") from error
     except Exception as error:  # what others saved may fail in any way
+        if is_out_of_memory(error):
+            raise ModelError(f"{weights}: the memory does not hold the model; use `model.device: cpu`") from error
         raise ModelError(f"{weights}: torch cannot use it as {card.architecture} ({last_line(error)})") from error
