@@ -54,8 +54,8 @@ def batches(folder: Path) -> None:
     code = compiled(graph.requires_grad_(False), card, torch.device("cpu"), counts=(MANY, 1))
     before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
     for side, count in ((256, 2), (192, 5), (256, 1), (224, 3)):
-        images = torch.from_numpy(np.concatenate([probe(card, seed=seed, side=side) for seed in range(count)]))
         with torch.inference_mode():
+            images = torch.from_numpy(np.concatenate([probe(card, seed=seed, side=side) for seed in range(count)]))
             for mine, theirs in zip(code(images), graph(images), strict=True):
                 assert mine.shape == theirs.shape
                 assert (mine.int() - theirs.int()).abs().max() <= 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -215,6 +216,20 @@ def test_onnx_gives_the_network_s_own_map_on_either_runtime(classes: int, extern
         found = segmenter.predict(IMAGES)
         close(found.probability, plain.probability)
         close(found.uncertainty, plain.uncertainty, 2)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("how", [{"colours_last": True}, {"half": True}, {"colours_last": True, "fixed": 64}])
+def test_onnx_with_colours_last_or_in_half_precision(how: dict[str, Any], runtime: str, tmp_path: Path) -> None:
+    """As TensorFlow and many GPU exports write it."""
+    card: dict[str, Any] = {"halo": 8, "stride": 1, **({"window": 64, "fixed_window": True} if "fixed" in how else {})}
+    images = IMAGES[:, :64, :64] if "fixed" in how else IMAGES
+    for name, saving in (("plain", {}), ("asked", how)):
+        (tmp_path / name).mkdir()
+        saved.save_onnx(tmp_path / name / "m.onnx", **saving)
+        saved.write_card(tmp_path / name, "onnx", "m.onnx", **(card if saving else {"halo": 8}))
+    wanted, found = (load(tmp_path / name, runtime).predict(images) for name in ("plain", "asked"))
+    close(found.probability, wanted.probability, 2 if "half" in how else 1)
 
 
 def test_onnx_runtimes_are_measured_and_must_agree(tmp_path: Path) -> None:

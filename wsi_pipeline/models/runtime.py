@@ -50,6 +50,8 @@ BATCH_SIDE: Final = 384
 """Windows of about this side are measured together: those of the engine that can be are the small ones."""
 GPU_WINDOWS: Final = 16
 """Windows that a GPU is measured with."""
+_FAILING: Final = (ModelError, RuntimeError, ImportError, OSError, ValueError, TypeError, AttributeError, KeyError)
+"""What a way may fail with: a processor without what a precision needs, a library that does not load, ..."""
 _SECONDS: Final = 0.8
 """Wall seconds that each way is measured for, once it is warm."""
 
@@ -301,7 +303,7 @@ def _measure_one(
         segmenter.predict(images)
         taken = time.perf_counter() - begun
         found = _measure(way, segmenter, images, reference)
-    except Exception as error:  # a processor without what a precision needs, a library that does not load, ...
+    except _FAILING as error:
         told = (str(error).splitlines() or [type(error).__name__])[0]
         return Measurement(way, 0.0, 1.0, refused=told[:200])
     return replace(found, start_s=round(taken, 1)) if compiling else found
