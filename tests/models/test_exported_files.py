@@ -81,7 +81,7 @@ def change_graph(program: Path, change: Change, marker: Path) -> None:
 
 def load(program: Path, architecture: str = "exported", **changes: Any) -> Any:
     write_card(program.parent, architecture, program.name, **{"halo": 8, **changes})
-    return load_segmenter(program.parent, device="cpu", threads=1)
+    return load_segmenter(program.parent, device="cpu", runtime="torch", threads=1)
 
 
 def size(graph: dict[str, Any], code: str) -> None:

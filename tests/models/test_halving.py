@@ -153,7 +153,7 @@ from tests.models.nets import tumor_card, texture
 from wsi_pipeline.models import load_segmenter
 from wsi_pipeline.models.load import load_card
 
-segmenter = load_segmenter(sys.argv[1], device="cpu", precision="fp32", threads=1)
+segmenter = load_segmenter(sys.argv[1], device="cpu", runtime="torch", precision="fp32", threads=1)
 images = np.stack([texture(128, 128, seed) for seed in range(16)])
 expected = np.concatenate([segmenter.predict(image[None]).probability for image in images])
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from wsi_pipeline.models.weights import sha256_of
 IMAGES = np.stack([texture(96, 128, seed) for seed in (1, 2)])
 
 
-def load(path: Path | str, runtime: str = "auto") -> Segmenter:
+def load(path: Path | str, runtime: str = "torch") -> Segmenter:
     return load_segmenter(path, device="cpu", runtime=runtime, precision="fp32", threads=1)
 
 
@@ -64,11 +66,58 @@ def test_the_weights_and_the_card_name_the_same_model(torch_folder: Path) -> Non
     assert card.model_id == f"{card.architecture}@{sha256_file(torch_folder / str(card.weights))[:12]}"
 
 
-def test_there_is_one_way_to_run_it_and_no_other_is_let_through(torch_folder: Path) -> None:
+def test_openvino_gives_the_same_map_and_is_measured_beside_torch(
+    torch_folder: Path, wanted: NDArray[np.uint8], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WSI_PIPELINE_CACHE", str(tmp_path))
     choice = choose_runtime(torch_folder, device="cpu", precision="fp32", threads=1)
-    assert (choice.runtime, choice.precision, choice.measurements) == ("torch", "fp32", ())
-    with pytest.raises(ModelError, match="runs with torch only, not with openvino"):
-        choose_runtime(torch_folder, device="cpu", runtime="openvino")
+    measured = {m.way.runtime: m for m in choice.measurements if m.way.batch == 1}
+    assert set(measured) == {"torch", "openvino"}
+    assert measured["openvino"].refused is None
+    assert measured["openvino"].mpx_per_s > 0
+    segmenter = load(torch_folder, "openvino")
+    close(segmenter.predict(IMAGES).probability, wanted)
+    # One, of another size, and many.
+    for images in (IMAGES[:1, :64, :72], np.concatenate([IMAGES, IMAGES])):
+        close(segmenter.predict(images).probability, load(torch_folder).predict(images).probability)
+    with pytest.raises(ModelError, match=r"runs with torch or openvino, not with torch\.compile"):
+        choose_runtime(torch_folder, device="cpu", runtime="torch.compile")
+
+
+def test_a_converted_network_starts_without_torch(torch_folder: Path) -> None:
+    load(torch_folder, "openvino")
+    program = (
+        "import sys; from wsi_pipeline.models import load_segmenter\n"
+        f"s = load_segmenter({str(torch_folder)!r}, device='cpu', runtime='openvino', precision='fp32', threads=1)\n"
+        "print(s.runtime, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["openvino", "False"]
+
+
+def test_a_conversion_that_computes_something_else_is_refused_and_torch_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from wsi_pipeline.models import openvino_nets
+    from wsi_pipeline.models.openvino_kept import traced
+
+    saved.save_torchscript(tmp_path / "m.pt", Plain())
+    saved.write_card(tmp_path, "torchscript", "m.pt")
+    baked = traced(Halves(), 64)
+    monkeypatch.setattr(openvino_nets, "traced", lambda graph, side: baked)
+    monkeypatch.setenv("WSI_PIPELINE_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(ModelError, match=r"m\.pt: OpenVINO gives another map than torch for 1 of 64 x 64 px"):
+        load(tmp_path, "openvino")
+    choice = choose_runtime(tmp_path, device="cpu", precision="fp32", threads=1)
+    assert choice.runtime == "torch"
+    assert "OpenVINO gives another map than torch" in choice.reason
+
+
+class Halves(nn.Module):
+    """A map of another network."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x[..., :1] // 2).permute(0, 3, 1, 2)
 
 
 def test_a_halo_that_the_card_lacks_is_measured(tmp_path: Path) -> None:
@@ -246,7 +295,7 @@ def test_without_a_runtime_for_onnx_the_extra_is_named(tmp_path: Path, monkeypat
     saved.write_card(tmp_path, "onnx", "m.onnx", halo=8)
     monkeypatch.setattr("wsi_pipeline.models.onnx_runtime.installed", lambda name: None)
     with pytest.raises(ModelError, match=r"pip install 'wsi-pipeline\[onnx\]'"):
-        load(tmp_path)
+        load(tmp_path, "auto")
     with pytest.raises(ModelError, match=r"onnxruntime is not installed; `pip install 'wsi-pipeline\[onnx\]'"):
         load(tmp_path, "onnxruntime")
 

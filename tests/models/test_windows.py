@@ -186,7 +186,7 @@ def test_a_model_is_tried_once_and_again_when_its_card_says_something_else(
     monkeypatch.setenv("WSI_PIPELINE_CACHE", str(tmp_path / "cache"))
     saved.save_torchscript(tmp_path / "m.pt", Spread(Halved()))
     saved.write_card(tmp_path, "torchscript", "m.pt", halo=16, stride=4)
-    wish = {"device": "cpu", "precision": "fp32", "threads": 1}
+    wish = {"device": "cpu", "runtime": "torch", "precision": "fp32", "threads": 1}
     choose_runtime(tmp_path, **wish)  # type: ignore[arg-type]
     (kept,) = (tmp_path / "cache" / "windows").iterdir()
     assert json.loads(kept.read_text())["steps"] <= 1

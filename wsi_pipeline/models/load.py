@@ -28,6 +28,8 @@ KNOWN = (
     f"a folder with {CARD_NAME} and the weights that it names (safetensors, TorchScript, torch.export, ONNX), "
     f"a model folder of WSInfer ({CONFIG_NAME}), a function `package.module:factory`, or `baseline:stain-density`"
 )
+_CONVERTED = {"torchscript", "exported"}
+"""What OpenVINO can run, too."""
 _WEIGHTS = {".safetensors", ".onnx", ".pt2", *PICKLED}
 
 
@@ -109,7 +111,7 @@ def _with_measured_halo(card: ModelCard, path: str) -> ModelCard:
 def _try_windows(card: ModelCard, path: str) -> None:
     """Refuse a card whose halo or stride does not hold; tried once per model and machine."""
     if needs_trial(card) and kept_difference(card) is None:
-        segmenter = _open(card, path, _ways(card, "cpu")[0], available_cores())
+        segmenter = _open(card, path, _ways(card, "cpu")[0], available_cores())  # as the others must agree with
         keep_difference(card, check_windows(segmenter))
 
 
@@ -128,6 +130,10 @@ def _ways(card: ModelCard, device: str, runtime: str = "auto", precision: str = 
         return onnx_ways(device, runtime, precision)
     if card.architecture == "python":
         return (Way("python", device, "own"),)
+    if card.architecture in _CONVERTED and card.preprocessing == "none" and runtime != "torch":
+        if runtime not in ("auto", "openvino"):
+            raise ModelError(f"model {card.name}: {card.architecture} runs with torch or openvino, not with {runtime}")
+        return [way for way in ways(device, runtime, precision) if way.runtime != "torch.compile"]
     if runtime not in ("auto", "torch"):
         raise ModelError(f"model {card.name}: {card.architecture} runs with torch only, not with {runtime}")
     if card.preprocessing != "none":
@@ -221,6 +227,10 @@ def _open(card: ModelCard, path: str, way: Way, threads: int) -> Segmenter:
     weights = checked_weights(card, Path(path))
     if card.architecture == "onnx":
         return load_onnx(card, weights, way, threads)
+    if way.runtime == "openvino" and card.architecture != "unet":
+        from wsi_pipeline.models.openvino_nets import load_openvino_net
+
+        return load_openvino_net(card, weights, precision=way.precision, threads=threads)
     if way.runtime == "openvino":
         from wsi_pipeline.models.openvino_runtime import load_openvino
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 import threading
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import openvino
 from numpy.typing import NDArray
 
+from wsi_pipeline.errors import ModelError
 from wsi_pipeline.models.card import ModelCard
 from wsi_pipeline.models.machine import available_cores
 from wsi_pipeline.models.openvino_kept import Models, kept, kept_folder, traced
@@ -93,7 +94,9 @@ class OpenVinoSegmenter:
                 request = self._requests[id(model)] = compiled.create_infer_request()
             # The input is used where it lies, the outputs are copied: the next call overwrites them.
             results = request.infer([np.ascontiguousarray(images)], share_inputs=True)
-        outputs: list[NDArray[np.uint8]] = list(results.values())
+        outputs: list[NDArray[Any]] = list(results.values())
+        if outputs[-1].dtype == np.bool_ and not outputs.pop().all():
+            raise ModelError(f"model {self.card.name}: the network gives values that are no numbers")
         probability = outputs[0]
         return Maps(probability, outputs[1] if len(outputs) > 1 else binary_uncertainty(probability))
 
