@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -117,6 +118,51 @@ def test_what_is_kept_is_listed_by_model_unless_it_is_of_another_processor(tmp_p
     assert kept_choices() == []
     kept.write_text("{")
     assert kept_choices() == []
+
+
+class Threaded:
+    """A model whose speed depends on the number of its threads."""
+
+    def __init__(self, card: ModelCard, seconds: float) -> None:
+        self.card, self._seconds, self.runtime = card, seconds, "torch"
+
+    def predict(self, images: NDArray[np.uint8]) -> Maps:
+        time.sleep(self._seconds)
+        return Maps(images[..., 0][:, None], images[..., 0])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "asked", "wanted"),
+    [
+        ({8: 0.06, 4: 0.03}, None, 4),
+        ({8: 0.03, 4: 0.06}, None, 8),
+        ({8: 0.03, 4: 0.03}, None, 8),
+        ({8: 0.06, 4: 0.03}, 8, 8),
+    ],
+)
+def test_half_the_threads_are_taken_where_they_are_faster_and_nobody_asked_for_a_number(
+    seconds: dict[int, float], asked: int | None, wanted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime, "available_cores", lambda: 8)
+    two = (Way("torch", "cpu", "fp32"), Way("openvino", "cpu", "fp32"))
+
+    def decide_threads() -> RuntimeChoice:
+        return choose(
+            CARD, lambda way, threads: Threaded(CARD, seconds[threads]), device="cpu", runtime="auto",
+            precision="auto", threads=asked, refresh=False, find_ways=lambda *_: two,
+        )  # fmt: skip
+
+    choice = decide_threads()
+    assert choice.threads == wanted
+    assert (f"{wanted} threads (4: " in choice.reason) == (asked is None)
+    assert decide_threads().threads == wanted
+
+
+def test_with_few_cores_there_are_no_threads_to_choose(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "available_cores", lambda: 3)
+    assert (
+        runtime._with_threads(CARD, RuntimeChoice("torch", "cpu", "fp32", 3, "fast"), opener([], slow="")).threads == 3
+    )
 
 
 def test_a_kept_choice_that_is_damaged_is_measured_again(tmp_path: Path) -> None:

@@ -44,6 +44,10 @@ COMPILING_GAINS: Final = 1.5
 BATCHES: Final = (1, 2, 4)
 BATCH_GAINS: Final = 1.1
 """Several windows at once must be faster than one at a time by so much."""
+FEWEST_CORES: Final = 4
+"""With fewer there is nothing to choose between: half of them would leave the others idle."""
+THREADS_GAIN: Final = 1.05
+"""Half the threads must be faster than all by so much."""
 LARGEST_WINDOW: Final = 1024
 """Several windows together have at most the pixels of one of this side, so that they take no more memory."""
 BATCH_SIDE: Final = 384
@@ -108,6 +112,8 @@ class RuntimeChoice:
         Empty where there was nothing to choose from.
     cached
         Whether the measurement is an older one of the same machine, model and versions.
+    threads
+        All cores, or half of them where nobody asked for a number and that was measured to be faster.
     batch
         Windows of one size that a CPU computes at once.
     """
@@ -222,18 +228,20 @@ def choose(
     ONNX models run without torch: what their first way gives is the reference.
     """
     device = resolve_device(device)
-    threads = threads or available_cores()
+    asked_threads, threads = threads, threads or available_cores()
     candidates = find_ways(device, runtime, precision)
     if len(candidates) == 1:
         only = candidates[0]
         asked = "as asked" if "auto" not in (runtime, precision) else "the only way to run here"
         return RuntimeChoice(only.runtime, only.device, only.precision, threads, f"{only}: {asked}")
-    kept = _choice_file(card, candidates, threads)
+    kept = _choice_file(card, candidates, asked_threads)
     known = None if refresh else _read_choice(kept)
     if known is not None:
         return known
     chosen = _fastest(_measure_all(card, candidates, open_way, threads), threads)
     if chosen.device == "cpu" and chosen.runtime != "torch.compile":
+        if asked_threads is None:
+            chosen = _with_threads(card, chosen, open_way)
         chosen = _with_batch(card, chosen, open_way)
     try:
         write_json(kept, {**chosen.to_json(), "cached": True, "model": card.name, "machine": cpu_name()})
@@ -242,7 +250,7 @@ def choose(
     return chosen
 
 
-def _choice_file(card: ModelCard, candidates: Sequence[Way], threads: int) -> Path:
+def _choice_file(card: ModelCard, candidates: Sequence[Way], threads: int | None) -> Path:
     versions = [installed(name) for name in ("torch", "openvino", "onnxruntime", "wsi-pipeline")]
     machine = [cpu_name(), cpu_features(), available_cores(), threads, gpu_name(candidates[0].device)]
     said = card.dump()
@@ -321,6 +329,25 @@ def _pointless(precision: str, before: Sequence[Measurement]) -> str | None:
     if best.mpx_per_s < COMPILING_GAINS * plain.mpx_per_s:
         return None
     return f"not tried, since {best.way.runtime} is {best.mpx_per_s / plain.mpx_per_s:.1f} times as fast as torch"
+
+
+def _with_threads(card: ModelCard, chosen: RuntimeChoice, open_way: Opener) -> RuntimeChoice:
+    """The choice with half as many threads where that is faster: two on one core share what computes."""
+    most, fewer = chosen.threads, chosen.threads // 2
+    if most < FEWEST_CORES:
+        return chosen
+    way, images = Way(chosen.runtime, chosen.device, chosen.precision), probe(card)
+    found: dict[int, Measurement] = {}
+    try:
+        for count in (fewer, most):
+            segmenter = open_way(way, count)
+            found[count] = _measure(way, segmenter, images, segmenter.predict(images).probability)
+    except _FAILING as error:
+        _log.warning("%s: %d threads cannot be measured (%s)", card.name, fewer, error)
+        return chosen
+    best = fewer if found[fewer].mpx_per_s >= THREADS_GAIN * found[most].mpx_per_s else most
+    told = ", ".join(f"{count}: {m.mpx_per_s:.2f}" for count, m in found.items())
+    return replace(chosen, threads=best, reason=f"{chosen.reason}; {best} threads ({told})")
 
 
 def _with_batch(card: ModelCard, chosen: RuntimeChoice, open_way: Opener) -> RuntimeChoice:
