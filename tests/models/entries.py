@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -99,3 +100,36 @@ def three_maps() -> Returning:
 
 def lost() -> Returning:
     return Returning(KeyError("weights"))
+
+
+def its_class() -> type[Redness]:
+    return Redness
+
+
+class Licensed(Redness):
+    @property
+    def card(self) -> ModelCard:
+        raise RuntimeError("no licence found")
+
+    @card.setter
+    def card(self, value: ModelCard) -> None:
+        pass
+
+
+def without_licence() -> Licensed:
+    return Licensed(card(), 1)
+
+
+def leaving() -> Redness:
+    sys.exit(3)
+
+
+class Painting(Redness):
+    def predict(self, images: NDArray[np.uint8]) -> Maps:
+        maps = super().predict(images)
+        images[:] = 0
+        return maps
+
+
+def painting() -> Painting:
+    return Painting(card(), 1)

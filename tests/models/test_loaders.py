@@ -18,7 +18,8 @@ from tests.models import saved
 from tests.models.nets import contrasty_unet, texture, tumor_card
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.files import sha256_file
-from wsi_pipeline.models import Segmenter, choose_runtime, load_card, load_segmenter
+from wsi_pipeline.models import Segmenter, Way, choose_runtime, load_card, load_segmenter
+from wsi_pipeline.models.onnx_runtime import load_onnx
 from wsi_pipeline.models.torch_runtime import TorchSegmenter
 from wsi_pipeline.models.weights import sha256_of
 
@@ -279,6 +280,18 @@ def test_onnx_with_colours_last_or_in_half_precision(how: dict[str, Any], runtim
         saved.write_card(tmp_path / name, "onnx", "m.onnx", **(card if saving else {"halo": 8}))
     wanted, found = (load(tmp_path / name, runtime).predict(images) for name in ("plain", "asked"))
     close(found.probability, wanted.probability, 2 if "half" in how else 1)
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_onnx_runtime_that_cannot_use_the_gpu_says_so_and_does_not_run_elsewhere(tmp_path: Path) -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime can use a GPU")
+    saved.save_onnx(tmp_path / "m.onnx")
+    saved.write_card(tmp_path, "onnx", "m.onnx", halo=8)
+    with pytest.raises(ModelError, match=r"m\.onnx: ONNX Runtime cannot use cuda:0 .*`model\.device: cpu`"):
+        load_onnx(load_card(tmp_path), tmp_path / "m.onnx", Way("onnxruntime", "cuda:0", "fp32"), 1)
 
 
 def test_onnx_runtimes_are_measured_and_must_agree(tmp_path: Path) -> None:

@@ -137,6 +137,12 @@ def _onnxruntime(card: ModelCard, weights: Path, way: Way, threads: int | None) 
         session = onnxruntime.InferenceSession(str(weights), options, providers=providers)
     except Exception as error:
         raise _refused(weights, "ONNX Runtime", error) from error
+    if way.device != "cpu" and "CUDAExecutionProvider" not in session.get_providers():
+        # It would go on without a word, on the CPU.
+        raise ModelError(
+            f"{weights}: ONNX Runtime cannot use {way.device} (does its CUDA or cuDNN fit what is installed?); set "
+            "`model.device: cpu` to run it on the CPU"
+        )
     inputs = session.get_inputs()
     if len(inputs) != 1:
         raise ModelError(
