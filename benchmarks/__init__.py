@@ -1,6 +1,6 @@
 """Measured comparisons; not tests. Each prints JSON lines, ratios always from one run."""
 
-import os
+from wsi_pipeline.start import settle
 
-# As the command does, see `wsi_pipeline.cli`.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# As the command does.
+settle()

@@ -24,17 +24,21 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from benchmarks.clock import cpu_now, peak_mb, report
-from wsi_pipeline.cohort import SlideRef
-from wsi_pipeline.config import Config, parse_config
-from wsi_pipeline.files import read_json
-from wsi_pipeline.models import ClassSpec, ModelCard, load_card
-from wsi_pipeline.models.machine import cache_dir
-from wsi_pipeline.progress import LogProgress
-from wsi_pipeline.qupath import read_geojson
-from wsi_pipeline.rundir import RunDir
-from wsi_pipeline.slides import open_slide
-from wsi_pipeline.stages.predict import predict_cohort
+from wsi_pipeline.start import loading
+
+# As the command loads them.
+with loading():
+    from benchmarks.clock import cpu_now, peak_mb, report
+    from wsi_pipeline.cohort import SlideRef
+    from wsi_pipeline.config import Config, parse_config
+    from wsi_pipeline.files import read_json
+    from wsi_pipeline.models import ClassSpec, ModelCard, load_card
+    from wsi_pipeline.models.machine import cache_dir
+    from wsi_pipeline.progress import LogProgress
+    from wsi_pipeline.qupath import read_geojson
+    from wsi_pipeline.rundir import RunDir
+    from wsi_pipeline.slides import open_slide
+    from wsi_pipeline.stages.predict import predict_cohort
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ ROOT = Path(wsi_pipeline.__file__).parent
 
 # A room may import rooms of a lower number (and itself), never higher ones.
 FLOOR = {
-    "errors": 0, "objects": 0, "tiling": 0, "states": 0, "rundir": 0, "resources": 0,
+    "errors": 0, "objects": 0, "tiling": 0, "states": 0, "rundir": 0, "resources": 0, "start": 0,
     "files": 1, "config": 1, "raster": 1, "progress": 1, "spent": 1, "keys": 1.5, "cohort": 2, "audit": 2,
     "slides": 3, "models": 3, "qupath": 3, "measures": 3,
     "inference": 4, "regions": 5, "handout": 6, "collect": 7, "learning": 7,

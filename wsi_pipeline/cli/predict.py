@@ -12,6 +12,7 @@ from wsi_pipeline.cli.console import log_to, print_table, say
 from wsi_pipeline.cli.exit_codes import OK, SOME_FAILED
 from wsi_pipeline.cli.progress import shown_progress
 from wsi_pipeline.config import ClusterSettings, Config, load_config
+from wsi_pipeline.start import loading
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only estimate hours and disk; writes nothing.")]
 
@@ -65,7 +66,8 @@ def _with(config: Config, scheduler: str | None, cluster: str | None, workers: i
 
 def _predict(config: Config, limit: int | None, slides: list[str] | None) -> tuple[int, int]:
     """The exit code so far, and how many slides are done."""
-    from wsi_pipeline.stages.predict import predict_cohort
+    with loading():
+        from wsi_pipeline.stages.predict import predict_cohort
 
     log_to_run(config.output, private=config.privacy.strict)
     with shown_progress() as progress:

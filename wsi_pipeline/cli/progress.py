@@ -12,6 +12,9 @@ from rich.progress import Progress as RichBars
 from wsi_pipeline.cli.console import stderr
 from wsi_pipeline.progress import LogProgress, Progress, logger
 
+# Blocks take seconds; drawing ten times a second, as is usual, takes a fiftieth of a processor.
+REFRESH_HZ = 2
+
 
 class BarProgress:
     """One bar for the stage and one for each item that is under way."""
@@ -58,5 +61,5 @@ def shown_progress() -> Iterator[Progress]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with RichBars(*columns, console=stderr, transient=True) as bars:
+    with RichBars(*columns, console=stderr, transient=True, refresh_per_second=REFRESH_HZ) as bars:
         yield BarProgress(bars)

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Final, Protocol, TypeVar
 
 from wsi_pipeline.config import ClusterSettings
+from wsi_pipeline.start import loading
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -130,7 +131,8 @@ def connect(
     ClusterError
         On entering: the scheduler does not answer, or has no workers.
     """
-    from wsi_pipeline.inference import dask_cluster
+    with loading():
+        from wsi_pipeline.inference import dask_cluster
 
     if scheduler is not None:
         return dask_cluster.existing(scheduler)

@@ -28,7 +28,6 @@ from wsi_pipeline.stages.lock import exclusive
 from wsi_pipeline.stages.queue import write_queue
 from wsi_pipeline.stages.slide import (
     PreparedSlide,
-    finish_slide,
     forget_other_maps,
     forget_summary,
     is_done,
@@ -235,6 +234,9 @@ class _Work:
             error = result.error or StoreError(f"{result.slide_id}: the prediction store cannot be opened")
             self._failed(result.slide_id, error)
             return
+        # What only a finished slide needs is loaded while the model runs, not before.
+        from wsi_pipeline.stages.finish import finish_slide
+
         tracer = self.tracing.take(result.slide_id, result.store)
         run_id, folder = self._ledger.record.run_id, self._run.slide(result.slide_id)
         job = self._pool.submit(
