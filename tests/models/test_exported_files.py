@@ -261,6 +261,33 @@ def test_torchscript_that_writes_a_file_is_refused(tmp_path: Path, marker: Path)
     assert not marker.exists()
 
 
+@pytest.mark.parametrize("between", [b"", b" ", b" \\\n  ", b" # nothing\n"])
+def test_what_stands_between_the_name_and_its_parenthesis_hides_nothing(between: bytes, tmp_path: Path) -> None:
+    save_torchscript(tmp_path / "m.pt", nn.Conv2d(3, 2, 1))
+    call = b"_8 = torch.save" + between + b'(argument_1, "/tmp/never")\n    return'
+
+    def change(name: str, data: bytes) -> bytes:
+        return data.replace(b"return", call) if name.endswith(".py") else data
+
+    rewrite(tmp_path / "m.pt", change)
+    with pytest.raises(ModelError, match=r"its code calls save, which may write files"):
+        load(tmp_path / "m.pt", "torchscript")
+
+
+def test_torchscript_whose_layers_have_the_names_of_bad_functions_is_let_through(tmp_path: Path) -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.save, self.ops = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = self.ops(self.save(x))
+            return found
+
+    save_torchscript(tmp_path / "m.pt", Named())
+    assert load(tmp_path / "m.pt", "torchscript", halo=0, stride=1).runtime == "torch"
+
+
 def test_torchscript_that_names_operators_of_unknown_origin_is_refused(tmp_path: Path) -> None:
     save_torchscript(tmp_path / "m.pt", nn.Conv2d(3, 2, 1))
 

@@ -28,7 +28,10 @@ _TAIL: Final = 98
 """Bytes at the end of a zip that say where its directory is, those for large files included."""
 _SCRIPTED: Final = re.compile(rb"\b(save|from_file|rpc_\w+)\s*\(")
 """Calls of TorchScript by which a network writes or maps files, or talks to other machines."""
-_NAMESPACES: Final = re.compile(rb"\bops\.(?!(?:aten|prim|torchvision|quantized|mkldnn|mkldnn_prepacked)\b)[\w.]+")
+_BETWEEN: Final = re.compile(rb"#[^\n]*|\\\r?\n")
+_NAMESPACES: Final = re.compile(
+    rb"\bops\.(?!(?:aten|prim|torchvision|quantized|mkldnn|mkldnn_prepacked)\b)\w+\.\w+\s*\("
+)
 
 
 def sha256_of(weights: Path, files: tuple[str, ...] = ()) -> str:
@@ -110,9 +113,13 @@ def _check_torchscript(weights: Path) -> None:
         )
     for name in (name for name, parts in names.items() if parts[:1] == ("code",) and name.endswith(".py")):
         source = archive.read(name)
-        found = _SCRIPTED.search(source) or _NAMESPACES.search(source)
+        # As it is, and without what may stand between a name and its parenthesis.
+        bare = _BETWEEN.sub(b" ", source)
+        found = next(
+            (hit for rule in (_SCRIPTED, _NAMESPACES) for text in (source, bare) if (hit := rule.search(text))), None
+        )
         if found is not None:
-            what = found[0].decode(errors="replace").rstrip("( ")
+            what = found[0].decode(errors="replace").rstrip("( \n")
             raise ModelError(
                 f"{weights}: its code calls {what}, which may write files or do what nobody knows here; trace the "
                 "network without it"
