@@ -239,7 +239,7 @@ def test_a_window_that_gives_no_numbers_is_an_error_and_not_an_empty_map(tmp_pat
 def test_a_network_that_fails_on_a_size_says_which(tmp_path: Path) -> None:
     saved.save_torchscript(tmp_path / "m.pt")
     saved.write_card(tmp_path, "torchscript", "m.pt", stride=4, halo=None, blend=0.5)
-    with pytest.raises(ModelError, match=r"torchscript: the network does not take images of 68 x 64 px \(.*Sizes of"):
+    with pytest.raises(ModelError, match=r"torchscript: the network fails on images of 68 x 64 px \(.*Sizes of"):
         load(tmp_path).predict(IMAGES[:, :64, :68])
 
 
@@ -337,3 +337,15 @@ def test_what_is_no_model_is_told_what_a_model_is(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "config.json", tmp_path / "nowhere"):
         with pytest.raises(ModelError, match=r"card\.json.*a model is a folder .*WSInfer.*package\.module:factory"):
             load_card(path)
+
+
+def test_openvino_that_fails_on_a_size_says_which(tmp_path: Path) -> None:
+    from wsi_pipeline.models.openvino_kept import traced
+    from wsi_pipeline.models.openvino_runtime import OpenVinoSegmenter
+
+    model = traced(Halves(), 64)
+    model.reshape([1, 64, 64, 3])
+    segmenter = OpenVinoSegmenter(tumor_card(), model, threads=1)
+    assert segmenter.predict(IMAGES[:1, :64, :64]).probability.any()
+    with pytest.raises(ModelError, match=r"model test: OpenVINO fails on images of 128 x 96 px \(.*runtime: torch"):
+        segmenter.predict(IMAGES[:1])

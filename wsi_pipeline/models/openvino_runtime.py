@@ -93,7 +93,15 @@ class OpenVinoSegmenter:
                 compiled = openvino.Core().compile_model(model, "CPU", self._settings)
                 request = self._requests[id(model)] = compiled.create_infer_request()
             # The input is used where it lies, the outputs are copied: the next call overwrites them.
-            results = request.infer([np.ascontiguousarray(images)], share_inputs=True)
+            try:
+                results = request.infer([np.ascontiguousarray(images)], share_inputs=True)
+            except RuntimeError as error:
+                height, width = images.shape[1:3]
+                told = " ".join(str(error).split())[:200]
+                raise ModelError(
+                    f"model {self.card.name}: OpenVINO fails on images of {width} x {height} px ({told}); set "
+                    "`model.runtime: torch`"
+                ) from error
         outputs: list[NDArray[Any]] = list(results.values())
         if outputs[-1].dtype == np.bool_ and not outputs.pop().all():
             raise ModelError(f"model {self.card.name}: the network gives values that are no numbers")

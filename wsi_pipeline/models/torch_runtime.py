@@ -178,7 +178,7 @@ class TorchSegmenter:
             parts = self._batches.run_slices(run, images.shape, most=most)
         except ModelError:
             raise
-        except RuntimeError as error:  # of a network that others saved, say for other sizes
+        except Exception as error:  # of a network that others saved, say for other sizes
             raise ModelError(self._failed(images, last_line(error))) from error
         outputs = [np.concatenate(group) if len(group) > 1 else group[0] for group in zip(*parts, strict=True)]
         factor = self.card.output_downsample
@@ -189,7 +189,7 @@ class TorchSegmenter:
 
     def _failed(self, images: NDArray[np.uint8], cause: str) -> str:
         height, width = images.shape[1:3]
-        return f"model {self.card.name}: the network does not take images of {width} x {height} px ({cause})"
+        return f"model {self.card.name}: the network fails on images of {width} x {height} px ({cause})"
 
     def _as_maps(self, outputs: list[NDArray[Any]]) -> Maps:
         probability, *entropy, numbers = outputs
