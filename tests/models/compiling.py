@@ -1,6 +1,6 @@
 """What `test_torch_compile` runs in processes of its own: torch remembers what it has compiled, and how.
 
-python -m tests.models.compiling same MODEL_FOLDER
+python -m tests.models.compiling same|batches MODEL_FOLDER
 python -m tests.models.compiling fails
 """
 
@@ -40,6 +40,28 @@ def same(folder: Path) -> None:
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == before
 
 
+def batches(folder: Path) -> None:
+    """Code for any number of images gives the maps of the plain net, and is made for many and for one only."""
+    import torch
+
+    from wsi_pipeline.models.load import load_card
+    from wsi_pipeline.models.torch_compile import MANY, compiled
+    from wsi_pipeline.models.torch_runtime import MapGraph, channels_last, fused
+    from wsi_pipeline.models.unet import read_unet
+
+    card = load_card(folder)
+    graph = MapGraph(channels_last(fused(read_unet(folder / "model.safetensors"))), card, checked=True).eval()
+    code = compiled(graph.requires_grad_(False), card, torch.device("cpu"), counts=(MANY, 1))
+    before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    for side, count in ((256, 2), (192, 5), (256, 1), (224, 3)):
+        with torch.inference_mode():
+            images = torch.from_numpy(np.concatenate([probe(card, seed=seed, side=side) for seed in range(count)]))
+            for mine, theirs in zip(code(images), graph(images), strict=True):
+                assert mine.shape == theirs.shape
+                assert (mine.int() - theirs.int()).abs().max() <= 1
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == before
+
+
 def fails() -> None:
     """Print what is told where the compiler fails."""
     try:
@@ -49,8 +71,8 @@ def fails() -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "same":
-        same(Path(sys.argv[2]))
+    if sys.argv[1] in ("same", "batches"):
+        {"same": same, "batches": batches}[sys.argv[1]](Path(sys.argv[2]))
     else:
         fails()
     sys.stdout.write("through\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -74,3 +75,61 @@ class Floats(Redness):
 
 def floats() -> Floats:
     return Floats(card(), 1)
+
+
+class Returning(Redness):
+    """Gives what it was told to give."""
+
+    def __init__(self, given: Any) -> None:
+        super().__init__(card(), 1)
+        self.given = given
+
+    def predict(self, images: NDArray[np.uint8]) -> Any:
+        if isinstance(self.given, Exception):
+            raise self.given
+        return self.given
+
+
+def nothing_at_all() -> Returning:
+    return Returning(None)
+
+
+def three_maps() -> Returning:
+    return Returning((1, 2, 3))
+
+
+def lost() -> Returning:
+    return Returning(KeyError("weights"))
+
+
+def its_class() -> type[Redness]:
+    return Redness
+
+
+class Licensed(Redness):
+    @property
+    def card(self) -> ModelCard:
+        raise RuntimeError("no licence found")
+
+    @card.setter
+    def card(self, value: ModelCard) -> None:
+        pass
+
+
+def without_licence() -> Licensed:
+    return Licensed(card(), 1)
+
+
+def leaving() -> Redness:
+    sys.exit(3)
+
+
+class Painting(Redness):
+    def predict(self, images: NDArray[np.uint8]) -> Maps:
+        maps = super().predict(images)
+        images[:] = 0
+        return maps
+
+
+def painting() -> Painting:
+    return Painting(card(), 1)

@@ -60,8 +60,19 @@ def save_exported(path: Path, net: nn.Module | None = None, *, fixed: int | None
         torch.export.save(program, path)
 
 
-def save_onnx(path: Path, *, classes: int = 2, fixed: int | None = None, external: bool = False) -> None:
-    """A 3 x 3 convolution whose map has contrast, made with the `onnx` package."""
+def save_onnx(
+    path: Path,
+    *,
+    classes: int = 2,
+    fixed: int | None = None,
+    external: bool = False,
+    colours_last: bool = False,
+    half: bool = False,
+) -> None:
+    """A 3 x 3 convolution whose map has contrast, made with the `onnx` package.
+
+    With `colours_last` images and maps are (N, H, W, C), as TensorFlow has them; with `half` all is float16.
+    """
     import numpy as np
     import onnx
     from onnx import TensorProto, helper, numpy_helper
@@ -69,16 +80,28 @@ def save_onnx(path: Path, *, classes: int = 2, fixed: int | None = None, externa
     rng = np.random.default_rng(3)
     kernel = rng.normal(0, 2, (classes, 3, 3, 3)).astype(np.float32)
     kernel -= kernel.mean(axis=(1, 2, 3), keepdims=True)
+    dtype, kind = (np.float16, TensorProto.FLOAT16) if half else (np.float32, TensorProto.FLOAT)
+    kernel = kernel.astype(dtype)
     tensors = [
         numpy_helper.from_array(kernel, "kernel"),
-        numpy_helper.from_array(np.zeros(classes, np.float32), "shift"),
+        numpy_helper.from_array(np.zeros(classes, dtype), "shift"),
     ]
     sides: list[Any] = [fixed, fixed] if fixed else ["height", "width"]
+    many = 1 if fixed else "many"
+    nodes = [helper.make_node("Conv", ["image", "kernel", "shift"], ["logits"], pads=[1, 1, 1, 1])]
+    shapes = [[many, 3, *sides], [many, classes, *sides]]
+    if colours_last:
+        nodes = [
+            helper.make_node("Transpose", ["image"], ["planes"], perm=[0, 3, 1, 2]),
+            helper.make_node("Conv", ["planes", "kernel", "shift"], ["maps"], pads=[1, 1, 1, 1]),
+            helper.make_node("Transpose", ["maps"], ["logits"], perm=[0, 2, 3, 1]),
+        ]
+        shapes = [[many, *sides, 3], [many, *sides, classes]]
     graph = helper.make_graph(
-        [helper.make_node("Conv", ["image", "kernel", "shift"], ["logits"], pads=[1, 1, 1, 1])],
+        nodes,
         "net",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1 if fixed else "many", 3, *sides])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1 if fixed else "many", classes, *sides])],
+        [helper.make_tensor_value_info("image", kind, shapes[0])],
+        [helper.make_tensor_value_info("logits", kind, shapes[1])],
         tensors,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)

@@ -83,6 +83,8 @@ def test_a_card_without_halo_says_that_it_must_be_measured() -> None:
         ({"mpp": float("nan")}, "mpp: Input should be a finite number"),
         ({"architecture": "resnet"}, "architecture: Input should be 'unet', 'stain-density'"),
         ({"std": [1, 0, 1]}, "std: must be above 0"),
+        ({"std": [58.4, 57.1, 57.4]}, r"std: is for values in 0\.\.1; divide numbers .* by 255"),
+        ({"mean": [123.7, 116.3, 103.5]}, r"mean: is for values in 0\.\.1; divide numbers .* by 255"),
         ({"weights": "../model.safetensors"}, "weights: must be the name of a file beside the card"),
         ({"sha256": "abc"}, "sha256: String should match pattern"),
         ({"window": 100}, "window: must be a multiple of stride 8"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -74,6 +75,17 @@ def test_a_faster_way_with_another_map_is_refused() -> None:
     assert "from torch in fp32" in choice.reason
 
 
+def test_a_library_that_does_not_load_is_refused_and_the_others_go_on() -> None:
+    def open_way(way: Way, threads: int) -> Segmenter:
+        if way.runtime == "openvino":
+            raise ImportError("libopenvino.so: cannot open shared object file")
+        return opener([], slow="torch")(way, threads)
+
+    choice = decide(open_way)
+    assert choice.runtime == "torch"
+    assert "libopenvino.so: cannot open shared object file" in choice.reason
+
+
 def test_a_way_that_fails_is_refused_with_its_first_line() -> None:
     choice = decide(opener([], slow="torch", broken="openvino"))
     assert choice.runtime == "torch"
@@ -108,6 +120,51 @@ def test_what_is_kept_is_listed_by_model_unless_it_is_of_another_processor(tmp_p
     assert kept_choices() == []
 
 
+class Threaded:
+    """A model whose speed depends on the number of its threads."""
+
+    def __init__(self, card: ModelCard, seconds: float) -> None:
+        self.card, self._seconds, self.runtime = card, seconds, "torch"
+
+    def predict(self, images: NDArray[np.uint8]) -> Maps:
+        time.sleep(self._seconds)
+        return Maps(images[..., 0][:, None], images[..., 0])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "asked", "wanted"),
+    [
+        ({8: 0.06, 4: 0.03}, None, 4),
+        ({8: 0.03, 4: 0.06}, None, 8),
+        ({8: 0.03, 4: 0.03}, None, 8),
+        ({8: 0.06, 4: 0.03}, 8, 8),
+    ],
+)
+def test_half_the_threads_are_taken_where_they_are_faster_and_nobody_asked_for_a_number(
+    seconds: dict[int, float], asked: int | None, wanted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime, "available_cores", lambda: 8)
+    two = (Way("torch", "cpu", "fp32"), Way("openvino", "cpu", "fp32"))
+
+    def decide_threads() -> RuntimeChoice:
+        return choose(
+            CARD, lambda way, threads: Threaded(CARD, seconds[threads]), device="cpu", runtime="auto",
+            precision="auto", threads=asked, refresh=False, find_ways=lambda *_: two,
+        )  # fmt: skip
+
+    choice = decide_threads()
+    assert choice.threads == wanted
+    assert (f"{wanted} threads (4: " in choice.reason) == (asked is None)
+    assert decide_threads().threads == wanted
+
+
+def test_with_few_cores_there_are_no_threads_to_choose(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "available_cores", lambda: 3)
+    assert (
+        runtime._with_threads(CARD, RuntimeChoice("torch", "cpu", "fp32", 3, "fast"), opener([], slow="")).threads == 3
+    )
+
+
 def test_a_kept_choice_that_is_damaged_is_measured_again(tmp_path: Path) -> None:
     decide(opener([], slow="torch"))
     (kept,) = (tmp_path / "cache" / "runtime").iterdir()
@@ -125,8 +182,34 @@ def test_a_choice_holds_for_one_model_and_one_number_of_threads(monkeypatch: pyt
         for threads in (1, 2)
     }
     assert len(files) == 6
-    monkeypatch.setattr(runtime, "cpu_name", lambda: "another processor")
+    for name, change in (
+        ("cpu_name", lambda: "another processor"),
+        ("cpu_features", lambda: "avx2"),
+        ("gpu_name", lambda device: "another GPU"),
+        ("installed", lambda name: f"another {name}"),
+    ):
+        monkeypatch.setattr(runtime, name, change)
+        files.add(runtime._choice_file(CARD, candidates, 1))
+    assert len(files) == 10
+    monkeypatch.setattr(runtime, "installed", lambda name: "0" if name == "onnxruntime" else f"another {name}")
     assert runtime._choice_file(CARD, candidates, 1) not in files
+
+
+def test_a_package_is_found_under_the_other_names_that_it_is_published_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.metadata
+
+    real = importlib.metadata.version
+    assert machine.installed("onnxruntime") == real("onnxruntime")
+    assert machine.installed("wsi-pipeline") is not None
+
+    def version(name: str) -> str:
+        if name == "onnxruntime":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return "1.20.1" if name == "onnxruntime-gpu" else real(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    assert machine.installed("onnxruntime") == "1.20.1"
+    assert machine.installed("no_such_package") is None
 
 
 def test_a_choice_goes_through_json() -> None:

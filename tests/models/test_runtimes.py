@@ -20,7 +20,7 @@ from wsi_pipeline.models.card import ModelCard
 from wsi_pipeline.models.load import load_segmenter
 from wsi_pipeline.models.openvino_runtime import conversion_folder, load_openvino
 from wsi_pipeline.models.segmenter import BINARY_ENTROPY, Maps, Segmenter, binary_uncertainty
-from wsi_pipeline.models.torch_runtime import HalvingBatches, TorchSegmenter, fused
+from wsi_pipeline.models.torch_runtime import TorchSegmenter, fused
 from wsi_pipeline.models.unet import save_model
 
 RUNTIMES = ("torch", "openvino")
@@ -200,6 +200,18 @@ def test_folding_batch_norm_leaves_the_network_as_it_was_and_the_map_the_same() 
     assert torch.equal(net(x), before)
 
 
+def test_half_precision_that_overflows_is_an_error_and_not_an_empty_map() -> None:
+    """float16 ends at 65,504."""
+    first, second = nn.Conv2d(3, 8, 1, bias=False), nn.Conv2d(8, 2, 1, bias=False)
+    first.weight.data[:] = 1e4
+    second.weight.data = torch.tensor([-10.0, 10.0]).view(2, 1, 1, 1).expand(2, 8, 1, 1).contiguous()
+    net = nn.Sequential(first, second)
+    images = texture(64, 64, 1)[None]
+    assert TorchSegmenter(tumor_card(), net).predict(images).probability.any()
+    with pytest.raises(ModelError, match=r"model test: the network gives values that are no numbers; set `model\.prec"):
+        TorchSegmenter(tumor_card(), net, precision="fp16").predict(images)
+
+
 class Hungry(nn.Module):
     """A network on a device that holds so many pixels at once; torch's own error beyond."""
 
@@ -250,17 +262,6 @@ def test_one_image_that_does_not_fit_names_size_and_remedy() -> None:
     segmenter, _ = hungry(64 * 64)
     with pytest.raises(ModelError, match=r"does not hold one window of 128 x 64 px; set a smaller `inference\.window`"):
         segmenter.predict(np.zeros((3, 64, 128, 3), dtype=np.uint8))
-
-
-@given(count=st.integers(1, 40), most=st.integers(1, 40))
-def test_halving_loses_no_image_and_keeps_the_order(count: int, most: int) -> None:
-    def run(images: NDArray[np.uint8]) -> list[int]:
-        if len(images) > most:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return [int(value) for value in images[:, 0, 0, 0]]
-
-    images = np.zeros((count, 8, 8, 3), dtype=np.uint8) + np.arange(count, dtype=np.uint8)[:, None, None, None]
-    assert [value for part in HalvingBatches().run(run, images) for value in part] == list(range(count))
 
 
 @pytest.mark.slow

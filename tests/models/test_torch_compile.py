@@ -94,9 +94,26 @@ def test_a_compiler_that_fails_is_told(tmp_path: Path) -> None:
     assert end == "through"
 
 
-def test_on_a_gpu_it_is_refused() -> None:
-    with pytest.raises(ModelError, match=r"torch\.compile runs on the CPU only"):
+def test_on_a_gpu_it_needs_triton(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = {"torch": "2", "triton": None}
+    monkeypatch.setattr("wsi_pipeline.models.machine.installed", lambda name: there[name])
+    monkeypatch.setattr("wsi_pipeline.models.machine.shutil.which", lambda name: name)
+    monkeypatch.setattr("wsi_pipeline.models.machine.Path.is_file", lambda path: True)
+    assert "torch.compile" not in {way.runtime for way in ways("cuda:0")}
+    with pytest.raises(ModelError, match=r"runtime torch\.compile: Triton is missing.*or use `runtime: auto`"):
         ways("cuda:0", runtime="torch.compile")
+    there["triton"] = "3"
+    assert [str(way) for way in ways("cuda:1")] == [
+        f"{name} {precision} on cuda:1" for name in ("torch", "torch.compile") for precision in ("fp32", "bf16", "fp16")
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(NO_COMPILER is not None, reason=f"torch.compile: {NO_COMPILER}")
+@pytest.mark.timeout(900)
+def test_code_for_many_images_serves_any_number_of_them(model_folder: Path, tmp_path: Path) -> None:
+    """The way it is done on a GPU, on this processor."""
+    assert compiling(tmp_path, "batches", str(model_folder)) == ["through"]
 
 
 # ---- whether it pays
@@ -117,13 +134,19 @@ def test_compiling_is_chosen_when_it_pays_for_itself_over_the_stated_work() -> N
 
 
 def test_compiling_is_not_tried_where_another_way_is_far_ahead() -> None:
-    assert runtime._pointless([measured("torch", 1.0), measured("openvino", 1.4)]) is None
-    assert runtime._pointless([measured("torch", 1.0), measured("openvino", 1.6)]) == (
+    assert runtime._pointless("fp32", [measured("torch", 1.0), measured("openvino", 1.4)]) is None
+    assert runtime._pointless("fp32", [measured("torch", 1.0), measured("openvino", 1.6)]) == (
         "not tried, since openvino is 1.6 times as fast as torch"
     )
-    assert runtime._pointless([measured("torch", 1.0), measured("openvino", 9.0, refused="differs")]) is None
-    assert runtime._pointless([measured("openvino", 9.0)]) is None
-    assert runtime._pointless([]) is None
+    assert runtime._pointless("fp32", [measured("torch", 1.0), measured("openvino", 9.0, refused="differs")]) is None
+    assert runtime._pointless("fp32", [measured("openvino", 9.0)]) is None
+    assert runtime._pointless("fp32", []) is None
+
+
+def test_compiling_is_tried_for_the_precision_alone_that_is_the_fastest_without_it() -> None:
+    before = [Measurement(Way("torch", "cuda:0", p), mpx, 0.0) for p, mpx in (("fp32", 1.0), ("bf16", 2.0))]
+    assert runtime._pointless("fp32", before) == "not tried, since torch is faster in bf16"
+    assert runtime._pointless("bf16", before) is None
 
 
 class Timed:

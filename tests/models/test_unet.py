@@ -145,3 +145,11 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     torch.save([1, 2, 3], tmp_path / "list.pt")
     with pytest.raises(ModelError, match="something other than a state dict"):
         read_unet(tmp_path / "list.pt")
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    net = contrasty_unet()
+    next(net.d0.parameters()).data[1, 1, 1, 1] = float("inf")
+    save_model(tmp_path, net, tumor_card())
+    with pytest.raises(ModelError, match=r"model\.safetensors: holds values that are no numbers.*train again"):
+        read_unet(tmp_path / "model.safetensors")

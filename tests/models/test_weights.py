@@ -64,7 +64,7 @@ def tampered(program: Path) -> Path:
 
 
 def test_the_program_loads_while_nobody_tampers_with_it(program: Path) -> None:
-    assert load_segmenter(tampered(program), device="cpu", threads=1).runtime == "torch"
+    assert load_segmenter(tampered(program), device="cpu", runtime="torch", threads=1).runtime == "torch"
 
 
 def test_torch_itself_would_run_a_pickle_inside_a_program(program: Path, marker: Path) -> None:

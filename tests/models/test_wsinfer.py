@@ -151,7 +151,10 @@ def test_its_halo_is_measured_where_it_states_none() -> None:
         (f"{ENTRY}:nothing", "there is no nothing in tests"),
         (f"{ENTRY}:failing", "failing fails .RuntimeError: no licence found"),
         (f"{ENTRY}:redness?colour=1", "redness fails .TypeError: .*colour"),
-        (f"{ENTRY}:something_else", "the factory gave str; it must have a `card`"),
+        (f"{ENTRY}:something_else", "the factory gave str; it must give an object with a `card`"),
+        (f"{ENTRY}:its_class", "the factory gave the class Redness; it must give an object"),
+        (f"{ENTRY}:without_licence", r"its `card` or `predict` cannot be had .RuntimeError: no licence"),
+        (f"{ENTRY}:leaving", "leaving fails .SystemExit: 3"),
         (f"{ENTRY}:without_version", "name a `version` in `architecture_args`"),
     ],
 )
@@ -160,9 +163,25 @@ def test_a_function_that_cannot_be_used_is_named_with_the_cause(path: str, match
         load_card(path)
 
 
-def test_maps_of_another_kind_are_refused() -> None:
-    with pytest.raises(ModelError, match=r"its probability must be uint8 \(1, 1, 16, 16\), not float64 \(1, 16, 16\)"):
-        load(f"{ENTRY}:floats").predict(texture(16, 16, 0)[None])
+def test_what_a_function_changes_in_its_images_changes_nothing_else() -> None:
+    images = texture(32, 32, 1)[None]
+    before = images.copy()
+    load(f"{ENTRY}:painting").predict(images)
+    np.testing.assert_array_equal(images, before)
+
+
+@pytest.mark.parametrize(
+    ("factory", "match"),
+    [
+        ("floats", r"its probability must be uint8 \(1, 1, (\d+), \1\), not float64 \(1, \1, \1\)"),
+        ("nothing_at_all", r"its `predict` fails, or gives no pair of maps, .*TypeError"),
+        ("three_maps", r"its `predict` fails, or gives no pair of maps, .*ValueError: too many values"),
+        ("lost", r"its `predict` fails, .* for 1 images of \d+ x \d+ px \(KeyError: 'weights'\)"),
+    ],
+)
+def test_maps_of_another_kind_are_refused_with_the_model_s_name(factory: str, match: str) -> None:
+    with pytest.raises(ModelError, match=f"^model redness: {match}"):
+        load(f"{ENTRY}:{factory}")
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,7 @@ class Engine:
                 self.runtime.device,
                 self.runtime.runtime,
                 self.runtime.precision,
-                self._cluster.threads,
+                self._cluster.threads or self._measured_threads(),
                 self.runtime.batch,
             )
             logger.info("model %s: %s", self.card.model_id, self.runtime.reason)
@@ -212,6 +212,10 @@ class Engine:
         if not self._cluster.elsewhere:
             return choose_runtime(self.model_path, **wish)
         return self._cluster.call(choose_runtime, self.model_path, gpu=self.settings.device != "cpu", **wish)
+
+    def _measured_threads(self) -> int | None:
+        """Where the model has this process for itself: as many as were found to be the fastest."""
+        return self.runtime.threads if self.runtime.device == "cpu" else None
 
     def _wished_runtime(self) -> str:
         """Only torch can leave dropout at work: nothing else is tried where it is asked for."""

@@ -19,6 +19,9 @@ SCHEMA = 1
 CARD_NAME = "card.json"
 WEIGHTS_NAME = "model.safetensors"
 
+LARGEST_COLOUR = 4.0
+"""Of `mean` and `std`: what is larger was meant for values up to 255, and the net would see next to nothing."""
+
 Channel = Annotated[int, Field(ge=0, le=255)]
 Triple = tuple[float, float, float]
 
@@ -131,6 +134,13 @@ class ModelCard(_Part):
     def _std_divides(cls, value: Triple) -> Triple:
         if min(value) <= 0:
             raise ValueError("must be above 0")
+        return value
+
+    @field_validator("mean", "std")
+    @classmethod
+    def _for_values_up_to_one(cls, value: Triple) -> Triple:
+        if max(abs(number) for number in value) > LARGEST_COLOUR:
+            raise ValueError("is for values in 0..1; divide numbers that are meant for 0..255 by 255")
         return value
 
     @field_validator("weights")

@@ -41,7 +41,16 @@ class EntryPointSegmenter:
     def predict(self, images: NDArray[np.uint8]) -> Maps:
         """See `Segmenter.predict`."""
         check_images(images, self.card)
-        maps = Maps(*self._predict(images))
+        try:
+            # A copy: what it changes must not change what others see.
+            probability, uncertainty = self._predict(images.copy())
+        except (Exception, SystemExit) as error:  # it may raise anything; one block fails, and says why
+            height, width = images.shape[1:3]
+            raise ModelError(
+                f"model {self.card.name}: its `predict` fails, or gives no pair of maps, for {len(images)} images of "
+                f"{width} x {height} px ({_line(error)})"
+            ) from error
+        maps = Maps(probability, uncertainty)
         count, height, width = images.shape[:3]
         side = self.card.output_downsample
         size = (count, height // side, width // side)
@@ -96,22 +105,26 @@ def _make(path: str, device: str, threads: int | None) -> Any:
         ) from error
     except AttributeError:
         raise ModelError(f"model {path}: there is no {name} in {module}") from None
-    except Exception as error:  # a module may raise anything while it is imported
+    except (Exception, SystemExit) as error:  # a module may raise anything while it is imported
         raise ModelError(f"model {path}: {module} fails on import ({_line(error)})") from error
     args: dict[str, Any] = dict(parse_qsl(match["query"] or "", keep_blank_values=True))
     try:
         taken = inspect.signature(factory).parameters
         args |= {k: v for k, v in {"device": device, "threads": threads}.items() if k in taken and k not in args}
         return factory(**args)
-    except Exception as error:  # nor is there a limit to what a factory may raise
+    except (Exception, SystemExit) as error:  # nor is there a limit to what a factory may raise
         raise ModelError(f"model {path}: {name} fails ({_line(error)})") from error
 
 
 def _card(path: str, made: Any) -> ModelCard:
-    card = getattr(made, "card", None)
-    if not isinstance(card, ModelCard) or not callable(getattr(made, "predict", None)):
+    try:
+        card, predict = getattr(made, "card", None), getattr(made, "predict", None)
+    except Exception as error:  # they may be computed
+        raise ModelError(f"model {path}: its `card` or `predict` cannot be had ({_line(error)})") from error
+    if isinstance(made, type) or not isinstance(card, ModelCard) or not callable(predict):
+        what = f"the class {made.__name__}" if isinstance(made, type) else type(made).__name__
         raise ModelError(
-            f"model {path}: the factory gave {type(made).__name__}; it must have a `card` (a ModelCard) and `predict`"
+            f"model {path}: the factory gave {what}; it must give an object with a `card` (a ModelCard) and `predict`"
         )
     version = card.architecture_args.get("version")
     if card.architecture != "python" or not version:
@@ -124,5 +137,5 @@ def _card(path: str, made: Any) -> ModelCard:
     return card.model_copy(update={"sha256": card.sha256 or hashlib.sha256(key.encode()).hexdigest()})
 
 
-def _line(error: Exception) -> str:
+def _line(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

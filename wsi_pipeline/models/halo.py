@@ -41,7 +41,8 @@ def measure_halo(segmenter: Segmenter, *, limit: int = _LIMIT, seed: int = 0) ->
     if reach > limit:
         raise ModelError(
             f"model {segmenter.card.name}: its map changes with pixels {reach} px away and perhaps farther, "
-            f"more than the {limit} px that a halo may have"
+            f'more than the {limit} px that a halo may have; it looks at the whole window: write "blend": 0.5 into its '
+            'card, or "fixed_window": true with a `halo` if it takes one size only'
         )
     return _up(reach, stride)
 

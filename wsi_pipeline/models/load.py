@@ -19,6 +19,7 @@ from wsi_pipeline.models.segmenter import Segmenter
 from wsi_pipeline.models.stain import StainDensity, parse_baseline
 from wsi_pipeline.models.structure import read_structure
 from wsi_pipeline.models.weights import PICKLED, check_file, files_beside, refuse_pickle, sha256_of
+from wsi_pipeline.models.windows import check_windows, keep_difference, kept_difference, needs_trial
 from wsi_pipeline.models.wsinfer import CONFIG_NAME, is_wsinfer, wsinfer_card
 
 _log = logging.getLogger(__name__)
@@ -27,6 +28,8 @@ KNOWN = (
     f"a folder with {CARD_NAME} and the weights that it names (safetensors, TorchScript, torch.export, ONNX), "
     f"a model folder of WSInfer ({CONFIG_NAME}), a function `package.module:factory`, or `baseline:stain-density`"
 )
+_CONVERTED = {"torchscript", "exported"}
+"""What OpenVINO can run, too."""
 _WEIGHTS = {".safetensors", ".onnx", ".pt2", *PICKLED}
 
 
@@ -105,6 +108,13 @@ def _with_measured_halo(card: ModelCard, path: str) -> ModelCard:
     return ModelCard.model_validate({**card.dump(), "halo": halo})
 
 
+def _try_windows(card: ModelCard, path: str) -> None:
+    """Refuse a card whose halo or stride does not hold; tried once per model and machine."""
+    if needs_trial(card) and kept_difference(card) is None:
+        segmenter = _open(card, path, _ways(card, "cpu")[0], available_cores())  # as the others must agree with
+        keep_difference(card, check_windows(segmenter))
+
+
 def _kept_halo(path: Path) -> int | None:
     try:
         return int(read_json(path)["halo"]) if path.is_file() else None
@@ -120,6 +130,10 @@ def _ways(card: ModelCard, device: str, runtime: str = "auto", precision: str = 
         return onnx_ways(device, runtime, precision)
     if card.architecture == "python":
         return (Way("python", device, "own"),)
+    if card.architecture in _CONVERTED and card.preprocessing == "none" and runtime != "torch":
+        if runtime not in ("auto", "openvino"):
+            raise ModelError(f"model {card.name}: {card.architecture} runs with torch or openvino, not with {runtime}")
+        return [way for way in ways(device, runtime, precision) if way.runtime != "torch.compile"]
     if runtime not in ("auto", "torch"):
         raise ModelError(f"model {card.name}: {card.architecture} runs with torch only, not with {runtime}")
     if card.preprocessing != "none":
@@ -139,7 +153,8 @@ def choose_runtime(
     """How the model at `path` runs fastest here.
 
     Where there is more than one way, each is measured for about a second and must agree with torch in fp32
-    within 0.02; the result is kept per processor, cores, threads, model and versions.
+    within 0.02; the result is kept per processor, cores, threads, model and versions. Before, the halo and stride of
+    the card are tried out, once; see `windows.check_windows`.
 
     Parameters
     ----------
@@ -155,18 +170,20 @@ def choose_runtime(
     Raises
     ------
     ModelError
-        The model cannot be loaded, or the wish cannot be met.
+        The model cannot be loaded, the wish cannot be met, or the map depends on where a window begins.
     """
     card = load_card(path)
     if card.architecture == "stain-density":
         return RuntimeChoice("numpy", "cpu", "integer", 1, f"{card.name}: computed by numpy")
     if card.architecture == "python":
         way = _ways(card, resolve_device(device))[0]
+        _try_windows(card, str(path))
         cores = threads or available_cores()
         return RuntimeChoice(
             way.runtime, way.device, way.precision, cores, f"{card.name}: computed by its own function"
         )
     checked_weights(card, Path(path))
+    _try_windows(card, str(path))
 
     def open_way(way: Way, threads: int) -> Segmenter:
         return _open(card, str(path), way, threads)
@@ -210,6 +227,10 @@ def _open(card: ModelCard, path: str, way: Way, threads: int) -> Segmenter:
     weights = checked_weights(card, Path(path))
     if card.architecture == "onnx":
         return load_onnx(card, weights, way, threads)
+    if way.runtime == "openvino" and card.architecture != "unet":
+        from wsi_pipeline.models.openvino_nets import load_openvino_net
+
+        return load_openvino_net(card, weights, precision=way.precision, threads=threads)
     if way.runtime == "openvino":
         from wsi_pipeline.models.openvino_runtime import load_openvino
 

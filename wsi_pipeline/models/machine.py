@@ -10,6 +10,10 @@ import shutil
 import sysconfig
 from functools import cache
 from pathlib import Path
+from typing import Final
+
+OTHER_NAMES: Final = {"onnxruntime": ("onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml")}
+"""Distributions that hold the package of another name: ONNX Runtime has one for each kind of device."""
 
 
 def cache_dir() -> Path:
@@ -58,6 +62,11 @@ def cpu_name() -> str:
     return " ".join(info.get(key, "?") for key in ("model name", "cpu family", "model", "stepping"))
 
 
+def cpu_features() -> str:
+    """What instructions the processor offers: virtual machines hide some that others of the same name have."""
+    return " ".join(sorted((_cpuinfo().get("flags") or _cpuinfo().get("Features", "")).split()))
+
+
 def has_fast_bf16() -> bool:
     """Whether the processor has AMX; without it bf16 is slower than fp32 by a factor."""
     return "amx_bf16" in _cpuinfo().get("flags", "").split()
@@ -76,19 +85,37 @@ def _is_wsl() -> bool:
 
 def installed(distribution: str) -> str | None:
     """Version of an installed distribution, read from its metadata without loading it; None when it is absent."""
-    if importlib.util.find_spec(distribution) is None:
+    if importlib.util.find_spec(distribution.replace("-", "_")) is None:
         return None
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+    for name in (distribution, *OTHER_NAMES.get(distribution, ())):
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return None
 
 
-def compiler_missing() -> str | None:
-    """Why torch.compile cannot work here, in words; None: it has what it needs to make code for this processor."""
+def compiler_missing(kind: str = "cpu") -> str | None:
+    """Why torch.compile cannot work here, in words; None: it has what it needs to make code for this kind of device."""
     compiler = os.environ.get("CXX", "clang++" if platform.system() == "Darwin" else "g++")
     if shutil.which(compiler) is None:
         return f"there is no C++ compiler ({compiler})"
     if not Path(sysconfig.get_paths()["include"], "Python.h").is_file():
         return "Python's headers are missing (python3-dev)"
+    if kind != "cpu" and installed("triton") is None:
+        return "Triton is missing, which makes code for GPUs (pip install triton)"
     return None
+
+
+def gpu_name(device: str) -> str | None:
+    """What computes on "cuda:N", with its memory and the versions of CUDA and driver; None for "cpu". Loads torch."""
+    if device == "cpu":
+        return None
+    import torch
+
+    there = torch.cuda.get_device_properties(device)
+    try:
+        driver = Path("/proc/driver/nvidia/version").read_text().splitlines()[0]
+    except (OSError, IndexError):
+        driver = "?"
+    return f"{there.name} {there.major}.{there.minor} {there.total_memory} {torch.version.cuda} {driver}"

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.models.card import ModelCard
+from wsi_pipeline.models.halving import HalvingBatches
 from wsi_pipeline.models.macenko import CHANNELS, REFERENCE, Stains, Unmixer
 from wsi_pipeline.models.segmenter import Maps, Segmenter, binary_uncertainty, check_images, needs_entropy_output
 
@@ -54,6 +55,8 @@ class NetSegmenter:
         What computes; for reports.
     stains
         Of the slide, where the card's `preprocessing` asks for them.
+    batches
+        Halves what the device's memory does not hold; shared by models that share the network.
     """
 
     def __init__(
@@ -65,25 +68,34 @@ class NetSegmenter:
         device: str = "cpu",
         precision: str = "fp32",
         stains: Stains = REFERENCE,
+        batches: HalvingBatches | None = None,
     ) -> None:
         self.card = card
         self.runtime = runtime
         self.device = device
         self.precision = precision
         self._net = net
+        self._batches = batches or HalvingBatches()
         channels: Unmixer | _Colours = _unmixer(card, stains) if card.preprocessing == "macenko" else _Colours(card)
         self._channels = channels
 
     def for_stains(self, stains: Stains) -> NetSegmenter:
         """See `StainAware`."""
         return NetSegmenter(
-            self.card, self._net, runtime=self.runtime, device=self.device, precision=self.precision, stains=stains
+            self.card,
+            self._net,
+            runtime=self.runtime,
+            device=self.device,
+            precision=self.precision,
+            stains=stains,
+            batches=self._batches,
         )
 
     def predict(self, images: NDArray[np.uint8]) -> Maps:
         """See `Segmenter.predict`."""
         check_images(images, self.card)
-        found = self._net(self._channels(images))
+        parts = self._batches.run_slices(lambda part: self._net(self._channels(images[part])), images.shape)
+        found = np.concatenate(parts) if len(parts) > 1 else parts[0]
         count, height, width = images.shape[:3]
         factor = self.card.output_downsample
         wanted = (count, len(self.card.classes), height // factor, width // factor)

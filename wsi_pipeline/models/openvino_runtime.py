@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 import threading
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import openvino
 from numpy.typing import NDArray
 
+from wsi_pipeline.errors import ModelError
 from wsi_pipeline.models.card import ModelCard
 from wsi_pipeline.models.machine import available_cores
 from wsi_pipeline.models.openvino_kept import Models, kept, kept_folder, traced
@@ -92,8 +93,18 @@ class OpenVinoSegmenter:
                 compiled = openvino.Core().compile_model(model, "CPU", self._settings)
                 request = self._requests[id(model)] = compiled.create_infer_request()
             # The input is used where it lies, the outputs are copied: the next call overwrites them.
-            results = request.infer([np.ascontiguousarray(images)], share_inputs=True)
-        outputs: list[NDArray[np.uint8]] = list(results.values())
+            try:
+                results = request.infer([np.ascontiguousarray(images)], share_inputs=True)
+            except RuntimeError as error:
+                height, width = images.shape[1:3]
+                told = " ".join(str(error).split())[:200]
+                raise ModelError(
+                    f"model {self.card.name}: OpenVINO fails on images of {width} x {height} px ({told}); set "
+                    "`model.runtime: torch`"
+                ) from error
+        outputs: list[NDArray[Any]] = list(results.values())
+        if outputs[-1].dtype == np.bool_ and not outputs.pop().all():
+            raise ModelError(f"model {self.card.name}: the network gives values that are no numbers")
         probability = outputs[0]
         return Maps(probability, outputs[1] if len(outputs) > 1 else binary_uncertainty(probability))
 

@@ -21,7 +21,9 @@ from wsi_pipeline.models.machine import (
     available_cores,
     cache_dir,
     compiler_missing,
+    cpu_features,
     cpu_name,
+    gpu_name,
     has_fast_bf16,
     installed,
     may_have_cuda,
@@ -42,10 +44,18 @@ COMPILING_GAINS: Final = 1.5
 BATCHES: Final = (1, 2, 4)
 BATCH_GAINS: Final = 1.1
 """Several windows at once must be faster than one at a time by so much."""
+FEWEST_CORES: Final = 4
+"""With fewer there is nothing to choose between: half of them would leave the others idle."""
+THREADS_GAIN: Final = 1.05
+"""Half the threads must be faster than all by so much."""
 LARGEST_WINDOW: Final = 1024
 """Several windows together have at most the pixels of one of this side, so that they take no more memory."""
 BATCH_SIDE: Final = 384
 """Windows of about this side are measured together: those of the engine that can be are the small ones."""
+GPU_WINDOWS: Final = 16
+"""Windows that a GPU is measured with."""
+_FAILING: Final = (ModelError, RuntimeError, ImportError, OSError, ValueError, TypeError, AttributeError, KeyError)
+"""What a way may fail with: a processor without what a precision needs, a library that does not load, ..."""
 _SECONDS: Final = 0.8
 """Wall seconds that each way is measured for, once it is warm."""
 
@@ -102,6 +112,8 @@ class RuntimeChoice:
         Empty where there was nothing to choose from.
     cached
         Whether the measurement is an older one of the same machine, model and versions.
+    threads
+        All cores, or half of them where nobody asked for a number and that was measured to be faster.
     batch
         Windows of one size that a CPU computes at once.
     """
@@ -172,20 +184,23 @@ def ways(device: str, runtime: str = "auto", precision: str = "auto") -> tuple[W
         raise ModelError(
             "runtime openvino is not installed; `pip install 'wsi-pipeline[openvino]'`, or `runtime: auto`"
         )
-    if device != "cpu":
-        if runtime in ("openvino", "torch.compile"):
-            raise ModelError(f"runtime {runtime} runs on the CPU only, not on {device}; use `runtime: torch`")
-        return tuple(Way("torch", device, p) for p in PRECISIONS if precision in ("auto", p))
-    if runtime == "torch.compile" and (missing := compiler_missing()) is not None:
+    kind = device.partition(":")[0]
+    if kind != "cpu" and runtime == "openvino":
+        raise ModelError(f"runtime openvino runs on the CPU only, not on {device}; use `runtime: torch`")
+    if runtime == "torch.compile" and (missing := compiler_missing(kind)) is not None:
         raise ModelError(f"runtime torch.compile: {missing}; install it, or use `runtime: auto`")
-    runtimes = [r for r in RUNTIMES if runtime in ("auto", r) and _there(r)]
-    # Without AMX bf16 loses by a factor of five, and fp16 is emulated everywhere: not worth the measurement.
-    worth = [p for p in PRECISIONS if p == precision or (precision == "auto" and (p == "fp32" or _fast(p)))]
-    return tuple(Way(r, "cpu", p) for p in worth for r in runtimes)
+    runtimes = [r for r in RUNTIMES if runtime in ("auto", r) and _there(r, kind)]
+    # Without AMX bf16 loses by a factor of five, and fp16 is emulated on all CPUs: not worth the measurement.
+    worth = [p for p in PRECISIONS if p == precision or (precision == "auto" and (p == "fp32" or _fast(p, kind)))]
+    # Compiling comes last: only the precision that is the fastest without it is worth that.
+    plain = [Way(r, device, p) for p in worth for r in runtimes if r != "torch.compile"]
+    return (*plain, *(Way(r, device, p) for p in worth for r in runtimes if r == "torch.compile"))
 
 
-def _there(runtime: str) -> bool:
-    return compiler_missing() is None if runtime == "torch.compile" else installed(runtime) is not None
+def _there(runtime: str, kind: str) -> bool:
+    if runtime == "torch.compile":
+        return compiler_missing(kind) is None
+    return installed(runtime) is not None and (kind == "cpu" or runtime == "torch")
 
 
 def _known(what: str, value: str, known: Sequence[str]) -> None:
@@ -193,8 +208,8 @@ def _known(what: str, value: str, known: Sequence[str]) -> None:
         raise ModelError(f"unknown {what} {value!r}; known here: auto, {', '.join(known)}")
 
 
-def _fast(precision: str) -> bool:
-    return precision == "bf16" and has_fast_bf16()
+def _fast(precision: str, kind: str) -> bool:
+    return kind != "cpu" or (precision == "bf16" and has_fast_bf16())
 
 
 def choose(
@@ -213,18 +228,20 @@ def choose(
     ONNX models run without torch: what their first way gives is the reference.
     """
     device = resolve_device(device)
-    threads = threads or available_cores()
+    asked_threads, threads = threads, threads or available_cores()
     candidates = find_ways(device, runtime, precision)
     if len(candidates) == 1:
         only = candidates[0]
         asked = "as asked" if "auto" not in (runtime, precision) else "the only way to run here"
         return RuntimeChoice(only.runtime, only.device, only.precision, threads, f"{only}: {asked}")
-    kept = _choice_file(card, candidates, threads)
+    kept = _choice_file(card, candidates, asked_threads)
     known = None if refresh else _read_choice(kept)
     if known is not None:
         return known
     chosen = _fastest(_measure_all(card, candidates, open_way, threads), threads)
     if chosen.device == "cpu" and chosen.runtime != "torch.compile":
+        if asked_threads is None:
+            chosen = _with_threads(card, chosen, open_way)
         chosen = _with_batch(card, chosen, open_way)
     try:
         write_json(kept, {**chosen.to_json(), "cached": True, "model": card.name, "machine": cpu_name()})
@@ -233,9 +250,13 @@ def choose(
     return chosen
 
 
-def _choice_file(card: ModelCard, candidates: Sequence[Way], threads: int) -> Path:
+def _choice_file(card: ModelCard, candidates: Sequence[Way], threads: int | None) -> Path:
     versions = [installed(name) for name in ("torch", "openvino", "onnxruntime", "wsi-pipeline")]
-    key = [cpu_name(), available_cores(), threads, card.model_id, card.sha256, card.temperature, versions]
+    machine = [cpu_name(), cpu_features(), available_cores(), threads, gpu_name(candidates[0].device)]
+    said = card.dump()
+    for name in ("notes", "licence", "trained_on", "appearance", "structure"):
+        said.pop(name, None)
+    key = [machine, said, versions]
     text = json.dumps([*key, [asdict(way) for way in candidates]], sort_keys=True)
     return cache_dir() / "runtime" / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
 
@@ -282,7 +303,7 @@ def _measure_one(
     before: Sequence[Measurement],
 ) -> Measurement:
     compiling = way.runtime == "torch.compile"
-    if compiling and (pointless := _pointless(before)) is not None:
+    if compiling and (pointless := _pointless(way.precision, before)) is not None:
         return Measurement(way, 0.0, 0.0, refused=pointless)
     begun = time.perf_counter()
     try:
@@ -290,18 +311,43 @@ def _measure_one(
         segmenter.predict(images)
         taken = time.perf_counter() - begun
         found = _measure(way, segmenter, images, reference)
-    except (RuntimeError, ModelError, ImportError) as error:  # e.g. a processor without what a precision needs
-        return Measurement(way, 0.0, 1.0, refused=str(error).splitlines()[0][:200])
+    except _FAILING as error:
+        told = (str(error).splitlines() or [type(error).__name__])[0]
+        return Measurement(way, 0.0, 1.0, refused=told[:200])
     return replace(found, start_s=round(taken, 1)) if compiling else found
 
 
-def _pointless(before: Sequence[Measurement]) -> str | None:
-    """Why compiling is not worth a try after what was measured."""
-    torch = max((m.mpx_per_s for m in before if m.way.runtime == "torch" and m.refused is None), default=0.0)
-    best = max((m for m in before if m.refused is None), key=lambda m: m.mpx_per_s, default=None)
-    if best is None or best.mpx_per_s < COMPILING_GAINS * torch or not torch:
+def _pointless(precision: str, before: Sequence[Measurement]) -> str | None:
+    """Why compiling for a precision is not worth a try after what was measured."""
+    good = [m for m in before if m.refused is None]
+    plain = max((m for m in good if m.way.runtime == "torch"), key=lambda m: m.mpx_per_s, default=None)
+    if plain is None:
         return None
-    return f"not tried, since {best.way.runtime} is {best.mpx_per_s / torch:.1f} times as fast as torch"
+    if plain.way.precision != precision:
+        return f"not tried, since torch is faster in {plain.way.precision}"
+    best = max(good, key=lambda m: m.mpx_per_s)
+    if best.mpx_per_s < COMPILING_GAINS * plain.mpx_per_s:
+        return None
+    return f"not tried, since {best.way.runtime} is {best.mpx_per_s / plain.mpx_per_s:.1f} times as fast as torch"
+
+
+def _with_threads(card: ModelCard, chosen: RuntimeChoice, open_way: Opener) -> RuntimeChoice:
+    """The choice with half as many threads where that is faster: two on one core share what computes."""
+    most, fewer = chosen.threads, chosen.threads // 2
+    if most < FEWEST_CORES:
+        return chosen
+    way, images = Way(chosen.runtime, chosen.device, chosen.precision), probe(card)
+    found: dict[int, Measurement] = {}
+    try:
+        for count in (fewer, most):
+            segmenter = open_way(way, count)
+            found[count] = _measure(way, segmenter, images, segmenter.predict(images).probability)
+    except _FAILING as error:
+        _log.warning("%s: %d threads cannot be measured (%s)", card.name, fewer, error)
+        return chosen
+    best = fewer if found[fewer].mpx_per_s >= THREADS_GAIN * found[most].mpx_per_s else most
+    told = ", ".join(f"{count}: {m.mpx_per_s:.2f}" for count, m in found.items())
+    return replace(chosen, threads=best, reason=f"{chosen.reason}; {best} threads ({told})")
 
 
 def _with_batch(card: ModelCard, chosen: RuntimeChoice, open_way: Opener) -> RuntimeChoice:
@@ -334,12 +380,14 @@ def _measure(way: Way, segmenter: Segmenter, images: NDArray[np.uint8], referenc
     difference = float(np.abs(maps.astype(np.int16) - reference).max()) / 255
     # Probabilities arrive in steps of 1/255, and a step more than the tolerance may be all rounding.
     refused = None if difference <= TOLERANCE + 0.5 / 255 else f"differs by {difference:.3f} from torch in fp32"
+    # One window leaves most of a GPU idle, and is over before a precision can make a difference.
+    timed = images if way.device == "cpu" else images.repeat(GPU_WINDOWS, axis=0)
     best, until = float("inf"), time.perf_counter() + _SECONDS
     while time.perf_counter() < until:
         start = time.perf_counter()
-        segmenter.predict(images)
+        segmenter.predict(timed)
         best = min(best, time.perf_counter() - start)
-    return Measurement(way, round(images[..., 0].size / 1e6 / best, 4), round(difference, 4), refused)
+    return Measurement(way, round(timed[..., 0].size / 1e6 / best, 4), round(difference, 4), refused)
 
 
 def _fastest(measured: Sequence[Measurement], threads: int) -> RuntimeChoice:

@@ -5,6 +5,7 @@ Files are loaded only after `wsi_pipeline.models.weights.check_file` has looked 
 
 from __future__ import annotations
 
+import inspect
 import os
 import threading
 import warnings
@@ -19,10 +20,11 @@ from torch.nn import functional
 
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.models.card import ModelCard
+from wsi_pipeline.models.halving import HalvingBatches, is_out_of_memory
 from wsi_pipeline.models.net_segmenter import Floats, NetSegmenter
 from wsi_pipeline.models.segmenter import Segmenter
-from wsi_pipeline.models.shapes import check_given, check_sides, trial_side
-from wsi_pipeline.models.torch_runtime import TorchSegmenter
+from wsi_pipeline.models.shapes import check_sides, try_net
+from wsi_pipeline.models.torch_runtime import TorchSegmenter, last_line
 
 _LOADING: Final = threading.Lock()
 _WEIGHTS_ONLY: Final = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
@@ -49,11 +51,15 @@ class LoadedNet(nn.Module):
         return self
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.as_logits(self.given(x))
+
+    def given(self, x: Tensor) -> Tensor:
+        """What the network itself gives, as float32."""
         if self.one_by_one and len(x) > 1:
             found = torch.cat([_first(self.net(x[i : i + 1])) for i in range(len(x))])
         else:
             found = _first(self.net(x))
-        return self.as_logits(found.to(torch.float32))
+        return found.to(torch.float32)
 
 
 class PatchNet(nn.Module):
@@ -102,7 +108,8 @@ def open_net(
             found: Floats = net(torch.from_numpy(x).to(device)).cpu().numpy()
             return found
 
-    return NetSegmenter(plain, run, runtime="torch", device=device)
+    batches = HalvingBatches(torch.cuda.empty_cache)
+    return NetSegmenter(plain, run, runtime="torch", device=device, batches=batches)
 
 
 def load_net(card: ModelCard, weights: Path, device: str) -> LoadedNet:
@@ -134,7 +141,15 @@ def _exported(card: ModelCard, weights: Path, device: str) -> LoadedNet:
         from torch.export.passes import move_to_device_pass
 
         program = move_to_device_pass(program, device)
-    return LoadedNet(program.module(), card, one_by_one=check_sides(card, weights, _taken(program)))
+    one_by_one = check_sides(card, weights, _taken(program))
+    return LoadedNet(_module(program), card, one_by_one=one_by_one)
+
+
+def _module(program: torch.export.ExportedProgram) -> nn.Module:
+    """Its network, without the conditions on its inputs: they are source code of the file's, which torch would run."""
+    if "check_guards" in inspect.signature(program.module).parameters:
+        return program.module(check_guards=False)
+    return program.module()  # a torch that knows no such conditions
 
 
 def _taken(program: torch.export.ExportedProgram) -> list[int | None]:
@@ -144,11 +159,13 @@ def _taken(program: torch.export.ExportedProgram) -> list[int | None]:
     return [side if isinstance(side, int) else None for side in shapes[0]] if len(shapes) == 1 else []
 
 
-def _try(card: ModelCard, net: nn.Module, weights: Path, device: str) -> None:
-    side = trial_side(card)
-    with torch.inference_mode():
-        found = net(torch.zeros(1, 3, side, side, device=device))
-    check_given(card, weights, found.shape, side)
+def _try(card: ModelCard, net: LoadedNet, weights: Path, device: str) -> None:
+    def run(x: Floats) -> Floats:
+        with torch.inference_mode():
+            found: Floats = net.given(torch.from_numpy(x).to(device)).cpu().numpy()
+            return found
+
+    try_net(card, weights, run)
 
 
 def _first(found: Any) -> Tensor:
@@ -190,10 +207,7 @@ def _told(card: ModelCard, weights: Path) -> Iterator[None]:
         yield
     except ModelError:
         raise
-    except torch.OutOfMemoryError as error:
-        raise ModelError(f"{weights}: the GPU's memory does not hold the model; use `model.device: cpu`") from error
-    except (RuntimeError, ValueError, TypeError, KeyError, AssertionError, OSError) as error:
-        lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-        raise ModelError(
-            f"{weights}: torch cannot use it as {card.architecture} ({lines[-1].strip()[:200]})"
-        ) from error
+    except Exception as error:  # what others saved may fail in any way
+        if is_out_of_memory(error):
+            raise ModelError(f"{weights}: the memory does not hold the model; use `model.device: cpu`") from error
+        raise ModelError(f"{weights}: torch cannot use it as {card.architecture} ({last_line(error)})") from error

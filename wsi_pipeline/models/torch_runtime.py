@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import copy
-import logging
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -21,13 +20,10 @@ from wsi_pipeline.errors import ModelError
 from wsi_pipeline.models.card import ModelCard
 from wsi_pipeline.models.dropout import Draws, with_draws
 from wsi_pipeline.models.ensemble import Draw
+from wsi_pipeline.models.halving import HalvingBatches
 from wsi_pipeline.models.segmenter import Maps, binary_uncertainty, check_images, needs_entropy_output
-from wsi_pipeline.models.torch_compile import compiled
+from wsi_pipeline.models.torch_compile import Graph, compiled
 from wsi_pipeline.models.unet import read_unet
-
-_log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -36,15 +32,17 @@ class MapGraph(nn.Module):
     """A network between uint8 images and uint8 maps, so that nothing is computed outside the graph.
 
     `forward` takes uint8 (N, H, W, 3) and gives uint8 probability (N, C, h, w) of the foreground classes; for
-    softmax over three or more classes also uint8 uncertainty (N, h, w).
+    softmax over three or more classes also uint8 uncertainty (N, h, w); with `checked` last bool (N,), whether all
+    that the network gave are numbers.
     """
 
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, net: nn.Module, card: ModelCard) -> None:
+    def __init__(self, net: nn.Module, card: ModelCard, *, checked: bool = False) -> None:
         super().__init__()
         self.net = net
+        self.checked = checked
         self.normalised = card.mean != (0, 0, 0) or card.std != (1, 1, 1)
         self.register_buffer("scale", torch.tensor([1 / std for std in card.std]).view(1, 3, 1, 1))
         self.register_buffer(
@@ -61,6 +59,10 @@ class MapGraph(nn.Module):
         if self.normalised:
             x = x * self.scale + self.shift
         logits = self.net(x).to(torch.float32)
+        maps = self._maps(logits)
+        return (*maps, torch.isfinite(logits).flatten(1).all(1)) if self.checked else maps
+
+    def _maps(self, logits: Tensor) -> tuple[Tensor, ...]:
         if self.temperature != 1:
             logits = logits / self.temperature
         if not self.softmax:
@@ -116,7 +118,7 @@ class TorchSegmenter:
     threads
         Threads of the process's torch (which has one setting for all); None leaves it alone.
     compile_net
-        Have torch.compile make code for this processor; on the CPU, and for single images without dropout alone.
+        Have torch.compile make code for this processor or GPU; not for dropout, and on a CPU for single images.
     """
 
     def __init__(
@@ -140,13 +142,16 @@ class TorchSegmenter:
         net = fused(net)
         self._draws = Draws()
         self.has_dropout = with_draws(net, self._draws) > 0
-        graph = MapGraph(channels_last(net), card).to(self._device)
+        graph = MapGraph(channels_last(net), card, checked=True).to(self._device)
         self._graph = graph.requires_grad_(False).eval()
         with self._autocast():
-            self._compiled = compiled(self._graph, card) if compile_net else None
+            self._compiled = compiled(self._graph, card, self._device) if compile_net else None
+        if self._device.type == "cuda":
+            # What was begun here ends before the streams of other threads use it: they wait for no other stream.
+            torch.cuda.synchronize(self._device)
         self._turn = threading.Lock()
         self._local = threading.local()
-        self._batches = HalvingBatches()
+        self._batches = HalvingBatches(torch.cuda.empty_cache)
 
     def predict(self, images: NDArray[np.uint8]) -> Maps:
         """See `Segmenter.predict`; raises `ModelError` when one image alone is too large for the GPU."""
@@ -158,45 +163,56 @@ class TorchSegmenter:
 
     def _maps(self, images: NDArray[np.uint8], draws: Sequence[Draw] | None) -> Maps:
         check_images(images, self.card)
+        graph: Graph = self._graph
+        most = None
+        if self._compiled is not None and draws is None:
+            # Code for a CPU is made for single images; see `compiled`.
+            graph, most = self._compiled, 1 if self._device.type == "cpu" else None
         compute = self._on_cpu if self._device.type == "cpu" else self._on_cuda
 
-        if self._compiled is not None and draws is None:
-            outputs = [np.concatenate(group) for group in zip(*map(self._singly, images), strict=True)]
-            return self._as_maps(outputs)
-
-        def run(part: slice) -> list[NDArray[np.uint8]]:
+        def run(part: slice) -> list[NDArray[Any]]:
             with self._draws.at_work(draws[part] if draws is not None else ()):
-                return compute(images[part])
+                return compute(graph, images[part])
 
-        parts = self._batches.run_slices(run, images.shape)
+        try:
+            parts = self._batches.run_slices(run, images.shape, most=most)
+        except ModelError:
+            raise
+        except Exception as error:  # of a network that others saved, say for other sizes
+            raise ModelError(self._failed(images, last_line(error))) from error
         outputs = [np.concatenate(group) if len(group) > 1 else group[0] for group in zip(*parts, strict=True)]
+        factor = self.card.output_downsample
+        height, width = outputs[0].shape[2:]
+        if (height, width) != (images.shape[1] // factor, images.shape[2] // factor):
+            raise ModelError(self._failed(images, f"it gives a map of {width} x {height} px"))
         return self._as_maps(outputs)
 
-    def _singly(self, image: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-        with self._turn, torch.inference_mode(), self._autocast():
-            graph = self._graph if self._compiled is None else self._compiled
-            # By torch: a first axis that numpy adds has steps of 0, for which all would be compiled once more.
-            return [output.numpy() for output in graph(_tensor(image)[None])]
+    def _failed(self, images: NDArray[np.uint8], cause: str) -> str:
+        height, width = images.shape[1:3]
+        return f"model {self.card.name}: the network fails on images of {width} x {height} px ({cause})"
 
-    def _as_maps(self, outputs: list[NDArray[np.uint8]]) -> Maps:
-        probability = outputs[0]
-        return Maps(probability, outputs[1] if len(outputs) > 1 else binary_uncertainty(probability))
+    def _as_maps(self, outputs: list[NDArray[Any]]) -> Maps:
+        probability, *entropy, numbers = outputs
+        if not numbers.all():
+            advice = "; set `model.precision: fp32`" if self.precision == "fp16" else ""
+            raise ModelError(f"model {self.card.name}: the network gives values that are no numbers{advice}")
+        return Maps(probability, entropy[0] if entropy else binary_uncertainty(probability))
 
     def _autocast(self) -> AbstractContextManager[object]:
         if self._dtype == torch.float32:
             return nullcontext()
         return torch.autocast(self._device.type, dtype=self._dtype)
 
-    def _on_cpu(self, images: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    def _on_cpu(self, graph: Graph, images: NDArray[np.uint8]) -> list[NDArray[Any]]:
         with self._turn, torch.inference_mode(), self._autocast():
-            return [output.numpy() for output in self._graph(_tensor(images))]
+            return [output.numpy() for output in graph(_tensor(images))]
 
-    def _on_cuda(self, images: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    def _on_cuda(self, graph: Graph, images: NDArray[np.uint8]) -> list[NDArray[Any]]:
         stream = self._stream()
         with torch.cuda.stream(stream), torch.inference_mode(), self._autocast():
             # Only pinned memory is copied without blocking; the allocator keeps it until the copy is done.
             inputs = _tensor(images).pin_memory().to(self._device, non_blocking=True)
-            outputs = [_start_copy_back(output) for output in self._graph(inputs)]
+            outputs = [_start_copy_back(output) for output in graph(inputs)]
         stream.synchronize()
         return [output.numpy().copy() for output in outputs]
 
@@ -207,6 +223,12 @@ class TorchSegmenter:
         return stream
 
 
+def last_line(error: Exception) -> str:
+    """What torch says in the end, in one line; before it stands the network's source."""
+    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return lines[-1].strip()[:200]
+
+
 def _start_copy_back(output: Tensor) -> Tensor:
     host = torch.empty(output.shape, dtype=output.dtype, pin_memory=True)
     return host.copy_(output, non_blocking=True)
@@ -214,59 +236,9 @@ def _start_copy_back(output: Tensor) -> Tensor:
 
 def _tensor(images: NDArray[np.uint8]) -> Tensor:
     # torch warns about arrays that it could write but must not.
-    return torch.from_numpy(np.ascontiguousarray(images) if images.flags.writeable else images.copy())
-
-
-class HalvingBatches:
-    """Runs a batch in as many parts as the memory of the device asks for, and remembers what fitted."""
-
-    def __init__(self) -> None:
-        self._most_pixels: int | None = None
-
-    def run(self, run: Callable[[NDArray[np.uint8]], T], images: NDArray[np.uint8]) -> list[T]:
-        """Results of `run` for consecutive parts of `images` (N, H, W, 3); see `run_slices`."""
-        return self.run_slices(lambda part: run(images[part]), images.shape)
-
-    def run_slices(self, run: Callable[[slice], T], shape: tuple[int, ...]) -> list[T]:
-        """Results of `run` for consecutive slices of the first axis of images of `shape` (N, H, W, ...).
-
-        Raises
-        ------
-        ModelError
-            Not even one image fits.
-        """
-        count, height, width = shape[:3]
-        pixels = height * width
-        size = self._fitting(pixels, count)
-        results: list[T] = []
-        start = 0
-        while start < count:
-            part = slice(start, min(start + size, count))
-            length = part.stop - start
-            try:
-                result = run(part)
-            except torch.OutOfMemoryError as error:
-                if length == 1:
-                    raise ModelError(
-                        f"the GPU's memory does not hold one window of {width} x {height} px; "
-                        "set a smaller `inference.window`, or `model.device: cpu`"
-                    ) from error
-                result = None
-            if result is None:
-                # Out here the error is gone, and with it what its frames held on the GPU.
-                size = length // 2
-                self._most_pixels = size * pixels
-                _log.warning("out of GPU memory: going on with %d windows of %d px at once", size, pixels)
-                torch.cuda.empty_cache()
-                continue
-            results.append(result)
-            start += length
-        return results
-
-    def _fitting(self, pixels: int, count: int) -> int:
-        if self._most_pixels is None:
-            return count
-        return min(count, max(1, self._most_pixels // pixels))
+    ready = np.ascontiguousarray(images) if images.flags.writeable else images.copy()
+    # By torch: a first axis that numpy adds has steps of 0, for which all would be compiled once more.
+    return torch.from_numpy(ready[0])[None] if len(ready) == 1 else torch.from_numpy(ready)
 
 
 def load_torch(

@@ -99,6 +99,10 @@ def unet_from_state(state: dict[str, Tensor], *, source: str, dropout: float = 0
     except RuntimeError as error:
         first = " ".join(str(error).split())[:300]
         raise ModelError(f"{source}: these are not the weights of the bundled U-Net: {first}") from None
+    if not all(torch.isfinite(value).all() for value in state.values()):
+        raise ModelError(
+            f"{source}: holds values that are no numbers, as a training that went wrong leaves; train again"
+        )
     return net.eval()
 
 

@@ -8,11 +8,10 @@ exported program whose tensors are stored raw, and ONNX.
 from __future__ import annotations
 
 import hashlib
-import json
-import pickletools
+import re
+import struct
 import zipfile
-from collections.abc import Iterator
-from io import BytesIO
+from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -21,12 +20,18 @@ from safetensors import SafetensorError, safe_open
 from wsi_pipeline.errors import ModelError
 from wsi_pipeline.files import sha256_file
 from wsi_pipeline.models.card import ModelCard
+from wsi_pipeline.models.exported_files import check_exported
 from wsi_pipeline.models.onnx_files import external_files
 
 PICKLED: Final = {".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt"}
-_PLAIN_GLOBALS: Final = {"torch._utils _rebuild_tensor_v2", "collections OrderedDict"}
-"""What the example inputs of an exported program may name, beside classes `torch FloatStorage` and the like."""
-_MOST_JSON: Final = 64 * 2**20
+_TAIL: Final = 98
+"""Bytes at the end of a zip that say where its directory is, those for large files included."""
+_SCRIPTED: Final = re.compile(rb"\b(save|from_file|rpc_\w+)\s*\(")
+"""Calls of TorchScript by which a network writes or maps files, or talks to other machines."""
+_BETWEEN: Final = re.compile(rb"#[^\n]*|\\\r?\n")
+_NAMESPACES: Final = re.compile(
+    rb"\bops\.(?!(?:aten|prim|torchvision|quantized|mkldnn|mkldnn_prepacked)\b)\w+\.\w+\s*\("
+)
 
 
 def sha256_of(weights: Path, files: tuple[str, ...] = ()) -> str:
@@ -57,7 +62,7 @@ def check_file(card: ModelCard, weights: Path) -> None:
     elif card.architecture in ("torchscript", "wsinfer"):
         _check_torchscript(weights)
     elif card.architecture == "exported":
-        _check_exported(weights)
+        check_exported(weights, _archive(weights, "torch.export"))
     elif card.architecture == "onnx" and weights.suffix != ".onnx":
         raise ModelError(f"{weights}: the card says `architecture: onnx`, and such a file ends in .onnx")
 
@@ -99,91 +104,64 @@ def _check_head(card: ModelCard, weights: Path) -> None:
 
 
 def _check_torchscript(weights: Path) -> None:
-    names = [PurePosixPath(name) for name in _archive(weights, "TorchScript").namelist()]
-    inner = {"/".join(name.parts[1:2]) for name in names}
-    if not {"constants.pkl", "data.pkl", "code"} <= inner:
+    archive = _archive(weights, "TorchScript")
+    names = {name: PurePosixPath(name).parts[1:] for name in archive.namelist()}
+    if not {"constants.pkl", "data.pkl", "code"} <= {"/".join(parts[:1]) for parts in names.values()}:
         raise ModelError(
             f"{weights}: this is a pickle, not a TorchScript archive; pickles are not loaded, since reading them can "
             "run code: write the model with `torch.jit.save(torch.jit.trace(model, example), path)`"
         )
-
-
-def _check_exported(weights: Path) -> None:
-    archive = _archive(weights, "torch.export")
-    names = _records(archive)
-    if "models/model.json" not in names or "archive_format" not in names:
-        raise ModelError(
-            f"{weights}: this is no program of `torch.export.save`, or one of before torch 2.8, which holds pickles "
-            "that can run code; export it again"
+    for name in (name for name, parts in names.items() if parts[:1] == ("code",) and name.endswith(".py")):
+        source = archive.read(name)
+        # As it is, and without what may stand between a name and its parenthesis.
+        bare = _BETWEEN.sub(b" ", source)
+        found = next(
+            (hit for rule in (_SCRIPTED, _NAMESPACES) for text in (source, bare) if (hit := rule.search(text))), None
         )
-    for kind in ("weights", "constants"):
-        _check_payload(weights, archive, names, kind)
-    inputs = names.get("data/sample_inputs/model.pt")
-    for name in _globals(archive.read(inputs)) if inputs else ():
-        if name not in _PLAIN_GLOBALS and not _is_storage(name):
-            raise ModelError(f"{weights}: its example inputs are a pickle that can run code ({name}); export it again")
-
-
-def _check_payload(weights: Path, archive: zipfile.ZipFile, names: dict[str, str], kind: str) -> None:
-    """Refuse weights or constants that `torch.export.load` would unpickle."""
-    if f"data/{kind}/model.pt" in names:
-        raise ModelError(f"{weights}: its {kind} are pickled, which can run code; export it again with a newer torch")
-    config = names.get(f"data/{kind}/model_{kind}_config.json")
-    if config is None:
-        raise ModelError(f"{weights}: the exported program lists no {kind}; it is damaged: export it again")
-    if archive.getinfo(config).file_size > _MOST_JSON:
-        raise ModelError(f"{weights}: the list of its {kind} is too long to be true")
-    try:
-        entries = json.loads(archive.read(config))["config"]
-        for key, entry in entries.items():
-            raw = str(entry["path_name"]).startswith(("weight_", "tensor_"))
-            if entry["use_pickle"] is not False or not raw:
-                raise ModelError(f"{weights}: {key} is stored as a pickle, which can run code; export it without")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{weights}: the list of its {kind} is damaged ({error}); export it again") from None
+        if found is not None:
+            what = found[0].decode(errors="replace").rstrip("( \n")
+            raise ModelError(
+                f"{weights}: its code calls {what}, which may write files or do what nobody knows here; trace the "
+                "network without it"
+            )
 
 
 def _archive(weights: Path, what: str) -> zipfile.ZipFile:
+    """The archive, if torch's reader is sure to find in it what Python's does."""
     try:
-        return zipfile.ZipFile(weights)
-    except (zipfile.BadZipFile, OSError):
+        archive = zipfile.ZipFile(weights)
+        plain = _one_directory(weights)
+    except (zipfile.BadZipFile, OSError, struct.error):
         raise ModelError(
             f"{weights}: this is no {what} archive (a pickle, or damaged); pickles are not loaded, since reading them "
             "can run code"
         ) from None
+    if not plain:
+        raise ModelError(f"{weights}: there is something before or behind the archive; it was tampered with")
+    # torch looks records up without regard to case.
+    counts = Counter(name.lower() for name in archive.namelist())
+    for name, count in counts.items():
+        if count > 1:
+            raise ModelError(f"{weights}: {name} is in the archive twice; it was tampered with")
+    return archive
 
 
-def _records(archive: zipfile.ZipFile) -> dict[str, str]:
-    """Names without the folder that torch puts around everything, to the names in the archive."""
-    found: dict[str, str] = {}
-    for name in archive.namelist():
-        inner = "/".join(PurePosixPath(name).parts[1:])
-        if inner in found:
-            raise ModelError(f"{archive.filename}: {inner} is in the archive twice; it was tampered with")
-        found[inner] = name
-    return found
+def _one_directory(weights: Path) -> bool:
+    """Whether the zip's directory is where it says, right before its end: else readers may take different ones.
 
-
-def _globals(data: bytes) -> Iterator[str]:
-    """`module name` of everything that the pickle of a `torch.save` file would look up; nothing is run."""
-    try:
-        archive = zipfile.ZipFile(BytesIO(data))
-        pickles = [archive.read(name) for name in archive.namelist() if name.endswith("data.pkl")]
-    except zipfile.BadZipFile:
-        pickles = []
-    if not pickles:
-        yield "unknown format"
-    for pickled in pickles:
-        try:
-            for opcode, argument, _ in pickletools.genops(pickled):
-                if opcode.name in ("GLOBAL", "INST"):
-                    yield str(argument)
-                elif opcode.name in ("STACK_GLOBAL", "EXT1", "EXT2", "EXT4"):
-                    yield opcode.name
-        except ValueError as error:
-            yield f"damaged: {error}"
-
-
-def _is_storage(name: str) -> bool:
-    module, _, kind = name.partition(" ")
-    return module in ("torch", "torch.storage") and kind.endswith("Storage") and kind.isidentifier()
+    BadZipFile where the file does not end as a zip does.
+    """
+    size = weights.stat().st_size
+    with weights.open("rb") as file:
+        file.seek(max(0, size - _TAIL))
+        tail = file.read()
+    mark, *_, length, offset, _ = struct.unpack("<4s4H2LH", tail[-22:])
+    if mark != b"PK\5\6":
+        raise zipfile.BadZipFile
+    end = size - 22
+    if tail[-42:-38] == b"PK\6\7":
+        end = size - _TAIL
+        length, offset = struct.unpack("<2Q", tail[-58:-42])
+        if tail[:4] != b"PK\6\6" or tail[-34:-26] != struct.pack("<Q", end):
+            return False
+    return bool(offset + length == end)
