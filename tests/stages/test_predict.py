@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -270,6 +271,23 @@ def test_what_a_manifest_says_of_a_slide_that_is_done_is_taken_over(slides: tupl
     slide = record_of(config)["slides"]["s1"]
     assert (slide["state"], slide["patient"], slide["site"]) == ("done", "P2", "North")
     assert files_of(run_of(config), below="slides") == before
+
+
+def test_what_is_known_of_a_slide_stays_while_its_file_is_gone(slides: tuple[Path, Path], tmp_path: Path) -> None:
+    there = tmp_path / "there.tif"
+    shutil.copy(slides[0], there)
+    config = write_config(tmp_path, [], cohort={"manifest": "cohort.csv"})
+    (tmp_path / "cohort.csv").write_text("slide_id,uri,patient\ns1,there.tif,P1\n")
+    predict(config)
+    before = record_of(config)["slides"]["s1"]
+    there.rename(tmp_path / "away.tif")
+    assert predict(config).failed == 1
+    gone = record_of(config)["slides"]["s1"]
+    assert "there is no file" in gone["reason"]
+    assert {**gone, "state": "done", "reason": None} == before
+    (tmp_path / "away.tif").rename(there)
+    assert predict(config).done == 1
+    assert record_of(config)["slides"]["s1"] == before
 
 
 def test_a_slide_that_was_finished_but_not_yet_noted_counts_after_all(

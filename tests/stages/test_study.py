@@ -19,14 +19,14 @@ from tests.stages.made import files_of, small_slide, write_config
 from wsi_pipeline.config import load_config
 from wsi_pipeline.errors import ConfigError, StoreError
 from wsi_pipeline.files import read_json
-from wsi_pipeline.handout import Plan, planted_in, read_plans, snapshot_of
+from wsi_pipeline.handout import Plan, planted_in, read_plans, read_study, snapshot_of
 from wsi_pipeline.objects import META_RUN, Kind, PathObject
 from wsi_pipeline.qupath import read_geojson
 from wsi_pipeline.qupath.native_project import NativeProject
 from wsi_pipeline.rundir import RunDir
 from wsi_pipeline.slides import TissueMask
 from wsi_pipeline.stages.collect import collect_run
-from wsi_pipeline.stages.handout import hand_out_run, planned
+from wsi_pipeline.stages.handout import hand_out_run, planned, states_of
 from wsi_pipeline.stages.learn import corrected_slides
 from wsi_pipeline.stages.predict import predict_cohort
 from wsi_pipeline.stages.status import status_of
@@ -122,6 +122,9 @@ def test_a_wash_out_is_waited_for_unless_somebody_says_why_not(predicted: Path, 
         hand_out_run(config, only=["batch-9"])
     hand_out_run(config, only=["batch-2-anna"], force="pilot")
     run = RunDir(config.output)
+    states = states_of(config, read_study(run))
+    assert states["batch-1-anna"] == states["batch-2-anna"] == "handed out"
+    assert states["batch-2-ben"].startswith("wash-out of 14 days")
     assert read_json(run.handout / "batch-2-anna" / "handed_out.json")["forced"].startswith("pilot (wash-out")
     assert not (run.root / "projects/batch-2-ben").exists()
     # Ben's first batch was given out, and last worked on, long ago.
@@ -134,6 +137,14 @@ def test_a_wash_out_is_waited_for_unless_somebody_says_why_not(predicted: Path, 
     log.unlink()
     assert hand_out_run(config).waiting == []
     assert (run.root / "projects/batch-2-ben/project.qpproj").exists()
+
+
+def test_without_raters_there_is_no_batch_to_choose(predicted: Path, tmp_path: Path) -> None:
+    shutil.copytree(predicted / "run", tmp_path / "run")
+    config = load_config(write_config(tmp_path, sorted(predicted.glob("*.tif")), handout={"backend": "native"}))
+    with pytest.raises(ConfigError, match=r"no batch batch-1 to choose: the configuration names no `handout\.raters`"):
+        hand_out_run(config, only=["batch-1"])
+    assert not RunDir(config.output).project.exists()
 
 
 def test_what_two_raters_did_comes_back_by_rater_and_what_was_planted_is_repaired(
@@ -187,7 +198,13 @@ def test_what_two_raters_did_comes_back_by_rater_and_what_was_planted_is_repaire
     split = corrected_slides(config)
     taught = {s.ref.slide_id for s in (*split.train, *split.held_out)}
     assert taught == {i for i, facts in result.metrics["slides"].items() if facts["planted"] is None}
-    assert {s.review for s in status_of(run).slides} == {"reviewed"}
+    assert result.summary.startswith("4 of 4 slides reviewed"), "each was assisted for one of the two raters"
+    status = status_of(run)
+    assert {s.review for s in status.slides} == {"reviewed"}
+    assert [(b.batch, b.rater, b.images) for b in status.batches] == [
+        (plan.folder, plan.rater, {"reviewed": len(plan.slides)}) for plan in plans_of(run)
+    ]
+    assert status.images == {"reviewed": len(images)}
     before = files_of(run, below="review")
     collect_run(config)
     assert files_of(run, below="review") == before

@@ -26,4 +26,4 @@ ClusterKind = Annotated[
     Literal["slurm", "kubernetes"] | None,
     typer.Option("--cluster", help="Have this start workers, as `inference.cluster` says."),
 ]
-Workers = Annotated[int | None, typer.Option("--workers", min=1, metavar="N", help="Worker threads on this machine.")]
+Workers = Annotated[int | None, typer.Option("--workers", min=1, metavar="N", help="Worker processes on this machine.")]

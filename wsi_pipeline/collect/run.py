@@ -56,7 +56,10 @@ class CollectResult:
         """One line for people."""
         totals = self.metrics["totals"]
         counts = ", ".join(f"{n} {change}" for change, n in totals["counts"].items() if n)
-        text = f"{totals['reviewed']} of {totals['slides']} slides reviewed"
+        read = {facts["slide_id"] for facts in self.metrics["images"] if facts["arm"] == "assisted"}
+        # Where a slide is read by several, they are readings, and the arm says which of them are counted.
+        what = "slides" if len(read) == totals["slides"] else f"assisted readings of {len(read)} slides"
+        text = f"{totals['reviewed']} of {totals['slides']} {what} reviewed"
         if totals["reviewed"]:
             text = f"{text}: {counts or 'no region'}"
         conflicts = in_words(self.metrics["conflicts"])

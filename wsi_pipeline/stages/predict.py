@@ -320,9 +320,9 @@ class Ledger:
             while key in slides:
                 number += 1
                 key = f"{problem.slide} ({number})"
-            slides[key] = SlideRecord(
-                state="failed", uri=problem.slide, name=Path(problem.slide).name, reason=_why(problem)
-            )
+            # What was known of a slide stays true of it when its file is gone.
+            old = known.get(key) or SlideRecord(state="failed", uri=problem.slide, name=Path(problem.slide).name)
+            slides[key] = old.model_copy(update={"state": "failed", "reason": _why(problem)})
             logger.error("%s", problem)
         classes = [{"name": spec.name, "color": list(spec.color)} for spec in card.foreground]
         ledger = cls(
