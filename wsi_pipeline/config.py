@@ -32,12 +32,14 @@ class Cohort(Section):
 
     `slides` holds globs, paths and fsspec URLs; `manifest` a CSV or Parquet with `slide_id, uri, mpp,
     patient, site, scanner, tissue`. `mpp` (µm/px) replaces what the files say: one number for all slides,
-    or a mapping from slide id, file name or glob to a number.
+    or a mapping from slide id, file name or glob to a number. `moved` maps folders (or URLs) where slides lay when
+    the run began to where they are now, so that ids made from their paths stay; `{}` says that none was moved.
     """
 
     slides: tuple[str, ...] = ()
     manifest: str | None = None
     mpp: Mpp | dict[str, Mpp] | None = None
+    moved: dict[str, str] | None = None
 
     @field_validator("slides", mode="before")
     @classmethod

@@ -25,6 +25,7 @@ from wsi_pipeline.rundir import RunDir
 from wsi_pipeline.spent import PREDICT, Meter
 from wsi_pipeline.stages.lease import leased
 from wsi_pipeline.stages.lock import exclusive
+from wsi_pipeline.stages.moved import refuse_moved
 from wsi_pipeline.stages.queue import write_queue
 from wsi_pipeline.stages.slide import (
     PreparedSlide,
@@ -89,6 +90,7 @@ def predict_cohort(
     if not cohort.slides and not cohort.problems:
         raise ConfigError("the cohort is empty: `cohort.slides` matches nothing")
     with exclusive(run.lock), _maps_of_its_own(config):
+        refuse_moved(run, config, cohort)
         remove_partials(run.root, deep=False)
         ledger = Ledger.start(run, config, card, cohort)
         todo = chosen(cohort, only)
