@@ -201,6 +201,30 @@ def test_a_slide_that_should_be_doubted_has_a_flag_in_plain_words(tmp_path: Path
     }
     assert flags["glass.tif"] == ["hardly any tissue found (0.000 mm²)"]
     assert any(flag.endswith(f" % of the tissue predicted {CLASS}") for flag in flags["tissue.tif"])
+    # Everything is marked, also beyond the tissue: that is no share of it.
+    assert max(int(flag.split(" %")[0]) for flag in flags["tissue.tif"]) <= 100
+
+
+def test_a_run_does_not_begin_in_a_folder_that_holds_something_else(
+    slides: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "run" / "slides"
+    mine.mkdir(parents=True)
+    shutil.copy(slides[0], mine / "a.tif")
+    (tmp_path / "run" / "notes.md").write_text("mine")
+    config = write_config(tmp_path, [mine / "*.tif"])
+    before = sorted(tmp_path.rglob("*"))
+    for command in (["run", str(config)], ["run", str(config), "--dry-run"], ["predict", str(config)]):
+        assert run(command) == 1
+        assert "holds no run, but other folders (slides); a run needs a folder of its own" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="other folders"):
+        predict(config)
+    assert sorted(tmp_path.rglob("*")) == before
+    # Files alone are in nobody's way, nor is what an early kill left.
+    mine.rename(tmp_path / "slides")
+    (tmp_path / "run" / "log").mkdir()
+    assert predict(write_config(tmp_path, [tmp_path / "slides" / "a.tif"])).done == 1
+    assert (tmp_path / "run" / "notes.md").read_text() == "mine"
 
 
 def test_another_model_makes_the_predictions_anew(done: Path, slides: tuple[Path, Path], tmp_path: Path) -> None:
@@ -381,7 +405,8 @@ def test_a_dry_run_writes_nothing(
     assert run(["run", str(config), "--dry-run"]) == 2
     out = capsys.readouterr().out
     assert sorted(tmp_path.rglob("*")) == before
-    assert "in all " in out
+    assert "in all under a minute on this machine" in out
+    assert " MB on disk" in out
     assert "cannot be done: text-" in out
     for slide in slides:
         assert f"\n{slide.stem}-" in out

@@ -26,6 +26,7 @@ from wsi_pipeline.spent import PREDICT, Meter
 from wsi_pipeline.stages.lease import leased
 from wsi_pipeline.stages.lock import exclusive
 from wsi_pipeline.stages.moved import refuse_moved
+from wsi_pipeline.stages.own_folder import refuse_foreign
 from wsi_pipeline.stages.queue import write_queue
 from wsi_pipeline.stages.slide import (
     PreparedSlide,
@@ -77,12 +78,14 @@ def predict_cohort(
     Raises
     ------
     ConfigError
-        No slide at all, an unknown id in `only`, or a model without the classes that `model.classes` names.
+        No slide at all, slides that were moved, an unknown id in `only`, a model without the classes that
+        `model.classes` names, or an output that holds something else.
     ModelError, RunLocked, StoreError
         The model cannot be used, another process works here or on its maps, or the output cannot be written.
     """
     progress = progress or LogProgress()
     run = RunDir(config.output)
+    refuse_foreign(run)
     model_path = model_path_of(config)
     card = load_card(model_path)
     check_classes(config, card)
