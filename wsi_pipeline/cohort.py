@@ -267,7 +267,7 @@ def _from_row(values: Mapping[str, str], folder: str, label: str) -> SlideRef:
         raise SlideUnreadable(
             label,
             f"has the slide_id {slide_id!r}, which cannot be a folder name",
-            "use letters, digits, dot, dash and underscore",
+            "use letters from a to z, digits, dot, dash and underscore",
         )
     return SlideRef(
         slide_id=slide_id,
