@@ -60,8 +60,8 @@ class Cohort(Section):
             if not fits:
                 of = "" if key is None else f"{key}: "
                 raise ValueError(
-                    f"{of}{number} is no µm per pixel: a number, at least 0.05 and less than or equal to 20; give one, or one by slide id, "
-                    'file name or glob, like {"*.tiff": 0.5}'
+                    f"{of}{number} is no µm per pixel: a number, at least 0.05 and less than or equal to 20; give "
+                    'one, or one by slide id, file name or glob, like {"*.tiff": 0.5}'
                 )
         return value
 
