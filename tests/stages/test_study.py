@@ -21,6 +21,7 @@ from wsi_pipeline.errors import ConfigError, StoreError
 from wsi_pipeline.files import read_json
 from wsi_pipeline.handout import Plan, planted_in, read_plans, read_study, snapshot_of
 from wsi_pipeline.objects import META_RUN, Kind, PathObject
+from wsi_pipeline.privacy.forget import forget_rater
 from wsi_pipeline.qupath import read_geojson
 from wsi_pipeline.qupath.native_project import NativeProject
 from wsi_pipeline.rundir import RunDir
@@ -208,6 +209,13 @@ def test_what_two_raters_did_comes_back_by_rater_and_what_was_planted_is_repaire
     before = files_of(run, below="review")
     collect_run(config)
     assert files_of(run, below="review") == before
+    # Who is forgotten takes no work along: the folders of the handout keep their names.
+    forgotten = forget_rater(run, "anna", config.review).name
+    again = collect_run(config)
+    assert again.alarms == ()
+    assert again.metrics["totals"] == result.metrics["totals"]
+    assert {i["rater"] for i in again.metrics["images"]} == {forgotten, "ben"}
+    assert [b.rater for b in status_of(run).batches] == [forgotten, "ben"]
 
 
 def test_a_plan_never_changes_and_only_grows(predicted: Path, tmp_path: Path) -> None:
