@@ -62,6 +62,27 @@ def study(predicted: Path, folder: Path, **handout: Any) -> Any:
     return load_config(write_config(folder, slides, handout={**STUDY, **handout}))
 
 
+class Told:
+    """What a stage said of its progress."""
+
+    def __init__(self) -> None:
+        self.title, self.total, self.ended = "", 0, False
+        self.items: list[str] = []
+
+    def begin(self, title: str, total: int) -> None:
+        self.title, self.total = title, total
+
+    def advance(self, item: str, done: int, total: int) -> None:
+        raise AssertionError("an image is read in one piece")
+
+    def finish(self, item: str, note: str) -> None:
+        assert note == "", "hundreds of images have no line each"
+        self.items.append(item)
+
+    def end(self) -> None:
+        self.ended = True
+
+
 def plans_of(run: RunDir) -> list[Plan]:
     return [plan for plan in read_plans(run)]
 
@@ -166,7 +187,10 @@ def test_what_two_raters_did_comes_back_by_rater_and_what_was_planted_is_repaire
                 drawn[plan.rater, slide.slide_id] = uuid
             project.set_metadata(image, {META_STATE: "reviewed"})
         project.save()
-    result = collect_run(config)
+    told = Told()
+    result = collect_run(config, progress=told)
+    assert (told.title, told.total, told.ended) == ("collect", 8, True)
+    assert sorted(told.items) == sorted(slide.slide_id for plan in plans_of(run) for slide in plan.slides)
     assert result.alarms == ()
     images = result.metrics["images"]
     assert len(images) == 8
@@ -191,9 +215,9 @@ def test_what_two_raters_did_comes_back_by_rater_and_what_was_planted_is_repaire
             (facts,) = (i for i in images if (i["rater"], i["slide_id"]) == (plan.rater, slide.slide_id))
             assert facts["planted"] == {"kind": error.kind, "caught": False}
     assert planted > 0
-    told = result.metrics["planted"]
-    assert (told["planted"], told["caught"]) == (planted, 0)
-    assert sum(own["planted"] for own in told["kinds"].values()) == planted
+    errors = result.metrics["planted"]
+    assert (errors["planted"], errors["caught"]) == (planted, 0)
+    assert sum(own["planted"] for own in errors["kinds"].values()) == planted
     changed = {name: n for name, n in result.metrics["totals"]["counts"].items() if name != "untouched" and n}
     assert changed == {}
     split = corrected_slides(config)
