@@ -228,3 +228,33 @@ def test_an_id_is_safe_as_a_folder_name_and_repeats(name: str) -> None:
 
 def test_two_slides_of_one_name_have_two_ids() -> None:
     assert slide_id_of("/a/x.svs") != slide_id_of("/b/x.svs")
+
+
+def test_slides_that_were_moved_keep_the_ids_of_their_old_paths(folder: Path) -> None:
+    before = cohort(folder, slides=["*", "deep/*.tif"])
+    there = folder.parent / "elsewhere ö"
+    folder.rename(there)
+    assert not {r.slide_id for r in before.slides} & {r.slide_id for r in cohort(there, slides=["*"]).slides}
+    moved = cohort(there, slides=["*", "deep/*.tif"], moved={str(folder): "."})
+    assert [ref.slide_id for ref in moved.slides] == [ref.slide_id for ref in before.slides]
+    assert [ref.uri for ref in moved.slides[:2]] == [str(there / name) for name in ("a.svs", "b.tif")]
+
+
+def test_the_innermost_folder_that_was_moved_counts_and_names_that_begin_alike_do_not(folder: Path) -> None:
+    moved = {"/old": str(folder), "/older": str(folder / "deep"), "/no": str(folder / "dee")}
+    found = cohort(folder, slides=["a.svs", "deep/c d.tif"], moved=moved)
+    assert [ref.slide_id for ref in found.slides] == [slide_id_of("/old/a.svs"), slide_id_of("/older/c d.tif")]
+
+
+def test_a_slide_that_is_at_its_old_and_its_new_place_is_one_with_a_problem(folder: Path) -> None:
+    (folder / "new").mkdir()
+    (folder / "new" / "a.svs").write_bytes(b"y")
+    found = cohort(folder, slides=["a.svs", "new/a.svs"], moved={str(folder): "new"})
+    assert [ref.uri for ref in found.slides] == [str(folder / "a.svs")]
+    assert "is the id of two slides" in str(found.problems[0])
+
+
+def test_an_id_that_somebody_gave_does_not_change_with_the_path(folder: Path) -> None:
+    (folder / "cohort.csv").write_text("slide_id,uri\nmine,a.svs\n")
+    found = cohort(folder, manifest="cohort.csv", moved={"/old": "."})
+    assert [ref.slide_id for ref in found.slides] == ["mine"]

@@ -91,12 +91,37 @@ def test_a_file_that_is_no_yaml_or_is_not_there_is_one_clear_line(tmp_path: Path
     with pytest.raises(ConfigError, match="not valid YAML") as caught:
         load_config(tmp_path / "bad.yaml")
     assert "\n" not in str(caught.value)
+    (tmp_path / "tab.yaml").write_text("output: run\ncohort:\n\tslides: a\n")
+    with pytest.raises(ConfigError, match=r"line 3, column 1: .*; indent with spaces$"):
+        load_config(tmp_path / "tab.yaml")
     (tmp_path / "list.yaml").write_text("- a\n")
     with pytest.raises(ConfigError, match="must hold a mapping"):
         load_config(tmp_path / "list.yaml")
     (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00\x81")
-    with pytest.raises(ConfigError, match="cannot read"):
+    with pytest.raises(ConfigError, match=r"cannot read .* no text in UTF-8"):
         load_config(tmp_path / "bytes.yaml")
+
+
+@pytest.mark.parametrize(
+    ("mpp", "said"),
+    [
+        (500, "cohort.mpp: 500 is no µm per pixel: a number, at least 0.05 and"),
+        ("0,5", "cohort.mpp: 0,5 is no µm"),
+        ({"*.tiff": 0.5, "a.svs": "half"}, "cohort.mpp: a.svs: half is no µm"),
+        ({"a.svs": None}, "cohort.mpp: a.svs: None is no µm"),
+        (True, "cohort.mpp: True is no µm"),
+        ([0.5], "cohort.mpp: [0.5] is no µm"),
+        (float("nan"), "cohort.mpp: nan is no µm"),
+    ],
+)
+def test_a_wrong_mpp_is_one_line_in_plain_words(mpp: object, said: str) -> None:
+    (line,) = complaint(cohort={"slides": ["a.svs"], "mpp": mpp}).splitlines()
+    assert said in line
+
+
+@pytest.mark.parametrize("mpp", [None, 0.5, "0.5", 1, {"*.tiff": 0.25, "a": 20}])
+def test_an_mpp_is_one_number_or_one_by_name(mpp: object) -> None:
+    assert parsed(cohort={"slides": ["a.svs"], "mpp": mpp}).cohort.mpp == (0.5 if mpp == "0.5" else mpp)
 
 
 def test_the_configuration_cannot_be_changed_once_read() -> None:

@@ -78,18 +78,34 @@ def load_cohort(config: Config) -> Cohort:
         found += _manifest(config.cohort.manifest, config, problems)
     for pattern in config.cohort.slides:
         found += _matches(pattern, config, problems)
-    unique = list(_without_twins(found, problems))
+    unique = list(_without_twins([_as_first_seen(ref, config) for ref in found], problems))
     if isinstance(config.cohort.mpp, Mapping):
         _warn_of_unused(config.cohort.mpp, unique)
     cohort = Cohort(tuple(_with_mpp(ref, config.cohort.mpp) for ref in unique), tuple(problems))
-    return _in_confidence(cohort, KeyTable.load(config.keys)) if config.privacy.strict else cohort
+    return _in_confidence(cohort, config, KeyTable.load(config.keys)) if config.privacy.strict else cohort
 
 
-def _in_confidence(cohort: Cohort, table: KeyTable) -> Cohort:
+def first_uri(uri: str, config: Config) -> str:
+    """Where a slide lay when its run began, by `cohort.moved`; `uri` itself where nothing is said."""
+    for old, new in sorted((config.cohort.moved or {}).items(), key=lambda pair: -len(pair[1])):
+        before, now = (_absolute(folder, str(config.base.absolute())).rstrip("/") for folder in (old, new))
+        if uri.startswith(f"{now}/"):
+            return before + uri[len(now) :]
+    return uri
+
+
+def _as_first_seen(ref: SlideRef, config: Config) -> SlideRef:
+    """An id that was made from the path is that of the path at the beginning; one that somebody gave stays."""
+    if ref.slide_id != slide_id_of(ref.uri):
+        return ref
+    return replace(ref, slide_id=slide_id_of(first_uri(ref.uri, config)))
+
+
+def _in_confidence(cohort: Cohort, config: Config, table: KeyTable) -> Cohort:
     """The cohort under random names: ids, file names, patients, sites, scanners, and what problems say."""
     slides = []
     for ref in cohort.slides:
-        slide_id = table.name("slide", ref.uri)
+        slide_id = table.name("slide", first_uri(ref.uri, config))
         suffix = Path(ref.name).suffix
         values: dict[str, Any] = {
             kind: None if (real := getattr(ref, kind)) is None else table.name(kind, real)
@@ -257,7 +273,7 @@ def _from_row(values: Mapping[str, str], folder: str, label: str) -> SlideRef:
         raise SlideUnreadable(
             label,
             f"has the slide_id {slide_id!r}, which cannot be a folder name",
-            "use letters, digits, dot, dash and underscore",
+            "use letters from a to z, digits, dot, dash and underscore",
         )
     return SlideRef(
         slide_id=slide_id,

@@ -32,17 +32,38 @@ class Cohort(Section):
 
     `slides` holds globs, paths and fsspec URLs; `manifest` a CSV or Parquet with `slide_id, uri, mpp,
     patient, site, scanner, tissue`. `mpp` (µm/px) replaces what the files say: one number for all slides,
-    or a mapping from slide id, file name or glob to a number.
+    or a mapping from slide id, file name or glob to a number. `moved` maps folders (or URLs) where slides lay when
+    the run began to where they are now, so that ids made from their paths stay; `{}` says that none was moved.
     """
 
     slides: tuple[str, ...] = ()
     manifest: str | None = None
     mpp: Mpp | dict[str, Mpp] | None = None
+    moved: dict[str, str] | None = None
 
     @field_validator("slides", mode="before")
     @classmethod
     def _one_is_a_list(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
+
+    @field_validator("mpp", mode="before")
+    @classmethod
+    def _is_an_mpp(cls, value: Any) -> Any:
+        # Said here, since of two kinds that do not fit pydantic would name both by its own words.
+        for key, number in value.items() if isinstance(value, dict) else ((None, value),):
+            if number is None and key is None:
+                continue
+            try:
+                fits = not isinstance(number, bool) and 0.05 <= float(number) <= 20
+            except (TypeError, ValueError):
+                fits = False
+            if not fits:
+                of = "" if key is None else f"{key}: "
+                raise ValueError(
+                    f"{of}{number} is no µm per pixel: a number, at least 0.05 and less than or equal to 20; give "
+                    'one, or one by slide id, file name or glob, like {"*.tiff": 0.5}'
+                )
+        return value
 
     @model_validator(mode="after")
     def _something_to_do(self) -> Cohort:
@@ -364,17 +385,26 @@ def load_config(path: Path) -> Config:
     """
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"cannot read the configuration {path}: {getattr(error, 'strerror', None) or error}"
-        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"cannot read the configuration {path}: it is no text in UTF-8; give a YAML file") from error
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error.strerror or error}") from error
     try:
         raw = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{path} is not valid YAML: {_in_yaml(error)}") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{path} must hold a mapping with `output`, `cohort` and `model`")
     return parse_config(raw, base=path.absolute().parent, source=str(path))
+
+
+def _in_yaml(error: yaml.YAMLError) -> str:
+    """What is wrong and where, in one line."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return " ".join(str(error).split())
+    mark = error.problem_mark
+    hint = "; indent with spaces" if "'\\t'" in (error.problem or "") else ""
+    return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem or error.context}{hint}"
 
 
 def parse_config(raw: dict[str, Any], *, base: Path, source: str = "configuration") -> Config:

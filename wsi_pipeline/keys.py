@@ -69,9 +69,15 @@ class KeyTable:
         """A link with the random name to a slide file, and to the folder of the same name beside it (MIRAX)."""
         link = self.folder / "slides" / f"{slide_id}{path.suffix}"
         for source, target in ((path, link), (path.with_suffix(""), link.with_suffix(""))):
-            if source.exists() and (source == path or source.is_dir()) and not target.is_symlink():
-                self._make_folder(target.parent)
-                target.symlink_to(source)
+            if not source.exists() or (source != path and not source.is_dir()):
+                continue
+            if target.is_symlink():
+                if target.readlink() == source:
+                    continue
+                # The slide was moved, as `cohort.moved` says.
+                target.unlink()
+            self._make_folder(target.parent)
+            target.symlink_to(source)
         return link
 
     def locate(self, slide_id: str, file_name: str) -> str:

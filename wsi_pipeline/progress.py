@@ -19,7 +19,7 @@ class Progress(Protocol):
         """`done` of `total` parts of one item are finished."""
 
     def finish(self, item: str, note: str) -> None:
-        """One item is through; `note` says in a few words how it went."""
+        """One item is through; `note` says in a few words how it went, or nothing where there are too many to tell."""
 
     def end(self) -> None:
         """The stage is over."""
@@ -47,8 +47,11 @@ class LogProgress:
 
     def finish(self, item: str, note: str) -> None:
         self._through += 1
+        if not note and time.monotonic() - self._said < self._every_s:
+            return
         self._said = time.monotonic()
-        logger.info("%s: %d/%d %s: %s", self._title, self._through, self._total, item, note)
+        told = f"{item}: {note}" if note else item
+        logger.info("%s: %d/%d %s", self._title, self._through, self._total, told)
 
     def end(self) -> None:
         """Nothing is left open."""

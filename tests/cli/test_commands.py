@@ -119,6 +119,22 @@ def test_init_takes_slides_and_model(
     assert len(as_json(capsys, "slides", path)) == 2
 
 
+def test_init_takes_paths_as_they_were_given_here_whatever_is_in_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    odd = 'Schnitte "Müller" \\ 1'
+    output(
+        capsys, "init", "a/b/wsi.yaml", "--slides", f"{odd}/*.svs", "--slides", "s3://b/*.svs", "--model", "models/m"
+    )
+    config = load_config(Path("a/b/wsi.yaml"))
+    assert config.resolve(config.cohort.slides[0]).resolve() == tmp_path / odd / "*.svs"
+    assert config.cohort.slides[1] == "s3://b/*.svs"
+    assert config.resolve(config.model.path).resolve() == tmp_path / "models" / "m"
+    output(capsys, "init", "a/named.yaml", "--model", "mymodels.nuclei:make?threshold=0.4")
+    assert load_config(Path("a/named.yaml")).model.path == "mymodels.nuclei:make?threshold=0.4"
+
+
 def test_init_names_a_place_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
     assert run(["init", str(tmp_path / "file" / "wsi.yaml")]) == 1

@@ -322,3 +322,13 @@ def test_the_line_for_people_tells_no_regions_before_something_is_reviewed(tmp_p
     assert collect(run, REVIEW, COSTS).summary == "0 of 1 slides reviewed"
     set_state(run, "reviewed")
     assert collect(run, REVIEW, COSTS).summary == f"1 of 1 slides reviewed: {len(annotations_of(run))} untouched"
+
+
+def test_the_summary_of_a_study_counts_readings() -> None:
+    images = [
+        {"slide_id": slide, "arm": arm}
+        for slide, arm in (("a", "assisted"), ("a", "assisted"), ("b", "assisted"), ("c", "manual"))
+    ]
+    totals = {"slides": 3, "reviewed": 1, "counts": {"edited": 3, "added": 0}}
+    result = CollectResult({"images": images, "totals": totals, "conflicts": []}, ())
+    assert result.summary == "1 of 3 assisted readings of 2 slides reviewed: 3 edited"

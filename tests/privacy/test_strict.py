@@ -47,6 +47,18 @@ def test_names_are_random_the_same_at_each_call_and_kept_outside(config: Path) -
     assert ref.slide_id in read_json(table)["names"]["slide"].values()
 
 
+def test_a_slide_that_was_moved_keeps_its_random_name_and_its_link_follows(config: Path) -> None:
+    (before,) = load_cohort(load_config(config)).slides
+    archive, now = config.parent / "archive", config.parent / "attic"
+    archive.rename(now)
+    raw = {"manifest": str(now / "manifest.csv"), "moved": {str(archive): str(now)}}
+    write_config(config.parent, [], privacy="strict", cohort=raw, handout={"backend": "native"})
+    # Its id in the manifest plays no part: the table knows slides by where they lie.
+    (after,) = load_cohort(load_config(config)).slides
+    assert (after.slide_id, after.uri, after.patient) == (before.slide_id, before.uri, before.patient)
+    assert Path(after.uri).resolve() == (now / f"{NAME}.tif").resolve()
+
+
 def test_a_problem_speaks_of_the_random_name(config: Path) -> None:
     (problem,) = load_cohort(load_config(config)).problems
     assert KeyTable.is_pseudonym(problem.slide)

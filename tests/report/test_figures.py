@@ -430,6 +430,8 @@ def test_in_a_study_readings_are_what_is_left(facts: Run) -> None:
     parts = {part.label: part.count for part in screen(shown).progress}
     assert {part.label: part.count for part in screen(shown).fate} == {"kept as predicted": 6, "outline edited": 2}
     assert shown.reviewed_words == "2 reviewed, assisted readings of 1 slide"
+    assert ledger_table(shown).n.endswith("mm² of tissue on 15 reviewed, assisted readings")
+    assert "Forecast for the 40 assisted readings left" in dict(economy(shown).rows)
     assert facts.reviewed_words == "15 reviewed slides"
     # Slides of the run without any reading keep their own state.
     assert parts["reviewed"] - 8 + parts["in progress"] - 2 + parts["to do"] - 2 == 24

@@ -13,6 +13,7 @@ from tests.learning.made import annotation, write_slide
 from tests.stages.made import run_of, write_config
 from wsi_pipeline.cohort import load_cohort
 from wsi_pipeline.config import Config, load_config
+from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.files import read_json, write_json
 from wsi_pipeline.models import load_card
 from wsi_pipeline.qupath import write_geojson
@@ -53,6 +54,22 @@ def test_a_slide_with_a_planted_error_is_no_lesson_even_when_it_was_found(tmp_pa
     split = corrected_slides(config)
     assert [slide.ref.slide_id for slide in split.train] == [ids[1]]
     assert [slide.ref.slide_id for slide in split.held_out] == [ids[2]]
+
+
+def test_reviewed_slides_whose_files_are_gone_are_named_and_not_called_unreviewed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = reviewed_run(tmp_path, 3, [])
+    first, second, _ = (ref.slide_id for ref in load_cohort(config).slides)
+    (tmp_path / "slide0.tif").unlink()
+    split = corrected_slides(config)
+    assert split.missing == (first,)
+    assert f"{first} was reviewed and is left out" in caplog.text
+    assert second not in caplog.text
+    for number in (1, 2):
+        (tmp_path / f"slide{number}.tif").unlink()
+    with pytest.raises(ConfigError, match="3 reviewed slides are missing: `wsi-pipeline slides` says where"):
+        train_on_corrections(config)
 
 
 @pytest.mark.slow

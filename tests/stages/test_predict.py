@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -200,6 +201,30 @@ def test_a_slide_that_should_be_doubted_has_a_flag_in_plain_words(tmp_path: Path
     }
     assert flags["glass.tif"] == ["hardly any tissue found (0.000 mm²)"]
     assert any(flag.endswith(f" % of the tissue predicted {CLASS}") for flag in flags["tissue.tif"])
+    # Everything is marked, also beyond the tissue: that is no share of it.
+    assert max(int(flag.split(" %")[0]) for flag in flags["tissue.tif"]) <= 100
+
+
+def test_a_run_does_not_begin_in_a_folder_that_holds_something_else(
+    slides: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "run" / "slides"
+    mine.mkdir(parents=True)
+    shutil.copy(slides[0], mine / "a.tif")
+    (tmp_path / "run" / "notes.md").write_text("mine")
+    config = write_config(tmp_path, [mine / "*.tif"])
+    before = sorted(tmp_path.rglob("*"))
+    for command in (["run", str(config)], ["run", str(config), "--dry-run"], ["predict", str(config)]):
+        assert run(command) == 1
+        assert "holds no run, but other folders (slides); a run needs a folder of its own" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="other folders"):
+        predict(config)
+    assert sorted(tmp_path.rglob("*")) == before
+    # Files alone are in nobody's way, nor is what an early kill left.
+    mine.rename(tmp_path / "slides")
+    (tmp_path / "run" / "log").mkdir()
+    assert predict(write_config(tmp_path, [tmp_path / "slides" / "a.tif"])).done == 1
+    assert (tmp_path / "run" / "notes.md").read_text() == "mine"
 
 
 def test_another_model_makes_the_predictions_anew(done: Path, slides: tuple[Path, Path], tmp_path: Path) -> None:
@@ -270,6 +295,23 @@ def test_what_a_manifest_says_of_a_slide_that_is_done_is_taken_over(slides: tupl
     slide = record_of(config)["slides"]["s1"]
     assert (slide["state"], slide["patient"], slide["site"]) == ("done", "P2", "North")
     assert files_of(run_of(config), below="slides") == before
+
+
+def test_what_is_known_of_a_slide_stays_while_its_file_is_gone(slides: tuple[Path, Path], tmp_path: Path) -> None:
+    there = tmp_path / "there.tif"
+    shutil.copy(slides[0], there)
+    config = write_config(tmp_path, [], cohort={"manifest": "cohort.csv"})
+    (tmp_path / "cohort.csv").write_text("slide_id,uri,patient\ns1,there.tif,P1\n")
+    predict(config)
+    before = record_of(config)["slides"]["s1"]
+    there.rename(tmp_path / "away.tif")
+    assert predict(config).failed == 1
+    gone = record_of(config)["slides"]["s1"]
+    assert "there is no file" in gone["reason"]
+    assert {**gone, "state": "done", "reason": None} == before
+    (tmp_path / "away.tif").rename(there)
+    assert predict(config).done == 1
+    assert record_of(config)["slides"]["s1"] == before
 
 
 def test_a_slide_that_was_finished_but_not_yet_noted_counts_after_all(
@@ -363,7 +405,8 @@ def test_a_dry_run_writes_nothing(
     assert run(["run", str(config), "--dry-run"]) == 2
     out = capsys.readouterr().out
     assert sorted(tmp_path.rglob("*")) == before
-    assert "in all " in out
+    assert "in all under a minute on this machine" in out
+    assert " MB on disk" in out
     assert "cannot be done: text-" in out
     for slide in slides:
         assert f"\n{slide.stem}-" in out

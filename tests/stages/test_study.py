@@ -19,14 +19,15 @@ from tests.stages.made import files_of, small_slide, write_config
 from wsi_pipeline.config import load_config
 from wsi_pipeline.errors import ConfigError, StoreError
 from wsi_pipeline.files import read_json
-from wsi_pipeline.handout import Plan, planted_in, read_plans, snapshot_of
+from wsi_pipeline.handout import Plan, planted_in, read_plans, read_study, snapshot_of
 from wsi_pipeline.objects import META_RUN, Kind, PathObject
+from wsi_pipeline.privacy.forget import forget_rater
 from wsi_pipeline.qupath import read_geojson
 from wsi_pipeline.qupath.native_project import NativeProject
 from wsi_pipeline.rundir import RunDir
 from wsi_pipeline.slides import TissueMask
 from wsi_pipeline.stages.collect import collect_run
-from wsi_pipeline.stages.handout import hand_out_run, planned
+from wsi_pipeline.stages.handout import hand_out_run, planned, states_of
 from wsi_pipeline.stages.learn import corrected_slides
 from wsi_pipeline.stages.predict import predict_cohort
 from wsi_pipeline.stages.status import status_of
@@ -59,6 +60,27 @@ def study(predicted: Path, folder: Path, **handout: Any) -> Any:
     (folder / "rules.md").write_text("Necrosis is Necrosis.")
     slides = sorted(predicted.glob("*.tif"))
     return load_config(write_config(folder, slides, handout={**STUDY, **handout}))
+
+
+class Told:
+    """What a stage said of its progress."""
+
+    def __init__(self) -> None:
+        self.title, self.total, self.ended = "", 0, False
+        self.items: list[str] = []
+
+    def begin(self, title: str, total: int) -> None:
+        self.title, self.total = title, total
+
+    def advance(self, item: str, done: int, total: int) -> None:
+        raise AssertionError("an image is read in one piece")
+
+    def finish(self, item: str, note: str) -> None:
+        assert note == "", "hundreds of images have no line each"
+        self.items.append(item)
+
+    def end(self) -> None:
+        self.ended = True
 
 
 def plans_of(run: RunDir) -> list[Plan]:
@@ -122,6 +144,9 @@ def test_a_wash_out_is_waited_for_unless_somebody_says_why_not(predicted: Path, 
         hand_out_run(config, only=["batch-9"])
     hand_out_run(config, only=["batch-2-anna"], force="pilot")
     run = RunDir(config.output)
+    states = states_of(config, read_study(run))
+    assert states["batch-1-anna"] == states["batch-2-anna"] == "handed out"
+    assert states["batch-2-ben"].startswith("wash-out of 14 days")
     assert read_json(run.handout / "batch-2-anna" / "handed_out.json")["forced"].startswith("pilot (wash-out")
     assert not (run.root / "projects/batch-2-ben").exists()
     # Ben's first batch was given out, and last worked on, long ago.
@@ -134,6 +159,14 @@ def test_a_wash_out_is_waited_for_unless_somebody_says_why_not(predicted: Path, 
     log.unlink()
     assert hand_out_run(config).waiting == []
     assert (run.root / "projects/batch-2-ben/project.qpproj").exists()
+
+
+def test_without_raters_there_is_no_batch_to_choose(predicted: Path, tmp_path: Path) -> None:
+    shutil.copytree(predicted / "run", tmp_path / "run")
+    config = load_config(write_config(tmp_path, sorted(predicted.glob("*.tif")), handout={"backend": "native"}))
+    with pytest.raises(ConfigError, match=r"no batch batch-1 to choose: the configuration names no `handout\.raters`"):
+        hand_out_run(config, only=["batch-1"])
+    assert not RunDir(config.output).project.exists()
 
 
 def test_what_two_raters_did_comes_back_by_rater_and_what_was_planted_is_repaired(
@@ -154,7 +187,10 @@ def test_what_two_raters_did_comes_back_by_rater_and_what_was_planted_is_repaire
                 drawn[plan.rater, slide.slide_id] = uuid
             project.set_metadata(image, {META_STATE: "reviewed"})
         project.save()
-    result = collect_run(config)
+    told = Told()
+    result = collect_run(config, progress=told)
+    assert (told.title, told.total, told.ended) == ("collect", 8, True)
+    assert sorted(told.items) == sorted(slide.slide_id for plan in plans_of(run) for slide in plan.slides)
     assert result.alarms == ()
     images = result.metrics["images"]
     assert len(images) == 8
@@ -179,18 +215,31 @@ def test_what_two_raters_did_comes_back_by_rater_and_what_was_planted_is_repaire
             (facts,) = (i for i in images if (i["rater"], i["slide_id"]) == (plan.rater, slide.slide_id))
             assert facts["planted"] == {"kind": error.kind, "caught": False}
     assert planted > 0
-    told = result.metrics["planted"]
-    assert (told["planted"], told["caught"]) == (planted, 0)
-    assert sum(own["planted"] for own in told["kinds"].values()) == planted
+    errors = result.metrics["planted"]
+    assert (errors["planted"], errors["caught"]) == (planted, 0)
+    assert sum(own["planted"] for own in errors["kinds"].values()) == planted
     changed = {name: n for name, n in result.metrics["totals"]["counts"].items() if name != "untouched" and n}
     assert changed == {}
     split = corrected_slides(config)
     taught = {s.ref.slide_id for s in (*split.train, *split.held_out)}
     assert taught == {i for i, facts in result.metrics["slides"].items() if facts["planted"] is None}
-    assert {s.review for s in status_of(run).slides} == {"reviewed"}
+    assert result.summary.startswith("4 of 4 slides reviewed"), "each was assisted for one of the two raters"
+    status = status_of(run)
+    assert {s.review for s in status.slides} == {"reviewed"}
+    assert [(b.batch, b.rater, b.images) for b in status.batches] == [
+        (plan.folder, plan.rater, {"reviewed": len(plan.slides)}) for plan in plans_of(run)
+    ]
+    assert status.images == {"reviewed": len(images)}
     before = files_of(run, below="review")
     collect_run(config)
     assert files_of(run, below="review") == before
+    # Who is forgotten takes no work along: the folders of the handout keep their names.
+    forgotten = forget_rater(run, "anna", config.review).name
+    again = collect_run(config)
+    assert again.alarms == ()
+    assert again.metrics["totals"] == result.metrics["totals"]
+    assert {i["rater"] for i in again.metrics["images"]} == {forgotten, "ben"}
+    assert [b.rater for b in status_of(run).batches] == [forgotten, "ben"]
 
 
 def test_a_plan_never_changes_and_only_grows(predicted: Path, tmp_path: Path) -> None:

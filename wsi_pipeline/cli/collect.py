@@ -9,6 +9,7 @@ import typer
 from wsi_pipeline.cli.arguments import AsJson, ConfigFile
 from wsi_pipeline.cli.console import print_json, say
 from wsi_pipeline.cli.exit_codes import OK, SOME_FAILED
+from wsi_pipeline.cli.progress import shown_progress
 from wsi_pipeline.config import load_config
 
 Workers = Annotated[
@@ -24,7 +25,8 @@ def collect(config: ConfigFile, as_json: AsJson = False, workers: Workers = None
 
     settings = load_config(config)
     log_to_run(settings.output, private=settings.privacy.strict)
-    result = collect_run(settings, workers=workers)
+    with shown_progress() as progress:
+        result = collect_run(settings, workers=workers, progress=progress)
     if as_json:
         print_json(result.metrics)
     else:

@@ -70,14 +70,14 @@ def hand_out(
 
 
 def _show_plan(config: Config, as_json: bool) -> int:
-    from wsi_pipeline.stages.handout import planned, waiting_of
+    from wsi_pipeline.stages.handout import planned, states_of
 
     study, new = planned(config)
     batches = [*study.batches, *new]
     if as_json:
         print_json({"plan_sha256": study.sha256, "batches": [b.model_dump(mode="json") for b in batches]})
         return OK
-    waiting = waiting_of(config, study)
+    states = states_of(config, study)
     print_table(
         ("batch", "rater", "images", "assisted", "manual", "repeats", "planted", "state"),
         [
@@ -89,7 +89,7 @@ def _show_plan(config: Config, as_json: bool) -> int:
                 sum(c.arm == "manual" for c in b.cases),
                 sum(c.repeat for c in b.cases),
                 sum(c.planted is not None for c in b.cases),
-                "new" if b in new else waiting.get(b.name, "planned"),
+                "new" if b in new else states[b.name],
             )
             for b in batches
         ],

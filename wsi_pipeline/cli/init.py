@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -24,7 +26,9 @@ def init(config: Target = Path("wsi.yaml"), slides: Slides = None, model: ModelP
     if config.exists():
         raise ConfigError(f"{config} is there already; give another name, or remove it first")
     text = resource("configs/quickstart.yaml").read_text(encoding="utf-8")
-    chosen = slides or ["slides/*"]
+    from wsi_pipeline.models.load import is_named
+
+    chosen = [_from(config.parent, slide) for slide in slides] if slides else ['"slides/*"']
     lines = []
     for line in text.splitlines():
         if line.startswith("output:"):
@@ -32,11 +36,22 @@ def init(config: Target = Path("wsi.yaml"), slides: Slides = None, model: ModelP
                 "output: run                            # the run directory: predictions, regions, project, report"
             )
         elif line.lstrip().startswith("slides:"):
-            listed = ", ".join(f'"{slide}"' for slide in chosen)
-            lines.append(f"  slides: [{listed}]   # globs, paths, or URLs (s3://, gs://, https://)")
+            lines.append(f"  slides: [{', '.join(chosen)}]   # globs, paths, or URLs (s3://, gs://, https://)")
         elif model is not None and line.lstrip().startswith("path:"):
-            lines.append(f'  path: "{model}"')
+            lines.append(f"  path: {_quoted(model) if is_named(model) else _from(config.parent, model)}")
         else:
             lines.append(line)
     write_text(config, "\n".join(lines) + "\n")
     say(f"wrote {config}; look it over, then: wsi-pipeline slides {config}, and wsi-pipeline run {config}")
+
+
+def _from(folder: Path, path: str) -> str:
+    """A path as the configuration in `folder` has to name it: relative ones were given from here."""
+    if "://" not in path and not os.path.isabs(os.path.expanduser(path)):
+        path = os.path.relpath(path, folder)
+    return _quoted(path)
+
+
+def _quoted(text: str) -> str:
+    """A YAML string, whatever is in it."""
+    return json.dumps(text, ensure_ascii=False)

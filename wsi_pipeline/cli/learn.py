@@ -43,7 +43,10 @@ def evaluate(config: ConfigFile, model: NewModel = None, as_json: AsJson = False
 
     settings = load_config(config)
     path = model or learned_model(RunDir(settings.output), settings.learning.name)
-    decision = compare_models(settings, str(path), corrected_slides(settings).held_out)
+    split = corrected_slides(settings)
+    if not split.held_out:
+        raise split.nothing("no reviewed slide is held out; name some in `learning.held_out`")
+    decision = compare_models(settings, str(path), split.held_out)
     if as_json:
         print_json(decision.to_json())
     else:

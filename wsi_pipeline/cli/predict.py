@@ -13,6 +13,7 @@ from wsi_pipeline.cli.exit_codes import OK, SOME_FAILED
 from wsi_pipeline.cli.progress import shown_progress
 from wsi_pipeline.config import ClusterSettings, Config, load_config
 from wsi_pipeline.errors import ConfigError
+from wsi_pipeline.rundir import RunDir
 from wsi_pipeline.start import loading
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only estimate hours and disk; writes nothing.")]
@@ -78,8 +79,11 @@ def _with(config: Config, scheduler: str | None, cluster: str | None, workers: i
 def _predict(config: Config, limit: int | None, slides: list[str] | None) -> tuple[int, int]:
     """The exit code so far, and how many slides are done."""
     with loading():
+        from wsi_pipeline.stages.own_folder import refuse_foreign
         from wsi_pipeline.stages.predict import predict_cohort
 
+    # Before the log, so that nothing is left in a folder that is somebody else's.
+    refuse_foreign(RunDir(config.output))
     log_to_run(config.output, private=config.privacy.strict)
     with shown_progress() as progress:
         outcome = predict_cohort(config, limit=limit, only=slides, progress=progress)
@@ -103,21 +107,34 @@ def log_to_run(output: Path, *, private: bool = False) -> None:
 
 def _estimate(config: Config, limit: int | None, slides: list[str] | None) -> int:
     from wsi_pipeline.stages.estimate import estimate
+    from wsi_pipeline.stages.own_folder import refuse_foreign
 
+    refuse_foreign(RunDir(config.output))
     with shown_progress() as progress:
         result = estimate(config, limit=limit, only=slides, progress=progress)
     print_table(
-        ("slide", "tissue mm²", "Mpx to compute", "hours", "MB on disk, at most"),
+        ("slide", "tissue mm²", "Mpx to compute", "minutes", "MB on disk, at most"),
         [
-            (r.slide_id, f"{r.tissue_mm2:.1f}", f"{r.mpx:.1f}", f"{r.hours:.3f}", f"{r.disk_mb:.1f}")
+            (r.slide_id, f"{r.tissue_mm2:.1f}", f"{r.mpx:.1f}", f"{60 * r.hours:.1f}", f"{r.disk_mb:.1f}")
             for r in result.rows
         ],
         right=(1, 2, 3, 4),
     )
     say(
-        f"in all {result.hours:.2f} hours on this machine ({result.runtime}, {result.mpx_per_s:.2f} Mpx/s measured "
-        f"now on {result.sample_mpx:.1f} Mpx) and at most {result.disk_mb / 1000:.2f} GB on disk"
+        f"in all {_long(result.hours)} on this machine ({result.runtime}, {result.mpx_per_s:.2f} Mpx/s measured "
+        f"now on {result.sample_mpx:.1f} Mpx) and at most {_large(result.disk_mb)} on disk"
     )
     for problem in result.problems:
         say(f"  cannot be done: {problem}")
     return SOME_FAILED if result.problems else OK
+
+
+def _long(hours: float) -> str:
+    """A time as people say it: an estimate is not known to the second."""
+    if hours < 1 / 60:
+        return "under a minute"
+    return f"{60 * hours:.0f} minutes" if hours < 2 else f"{hours:.1f} hours"
+
+
+def _large(mb: float) -> str:
+    return f"{mb:.0f} MB" if mb < 1000 else f"{mb / 1000:.1f} GB"

@@ -37,7 +37,8 @@ class BarProgress:
             self._bars.remove_task(self._items.pop(item))
         if self._stage is not None:
             self._bars.advance(self._stage)
-        logger.info("%s: %s", item, note)
+        if note:
+            logger.info("%s: %s", item, note)
 
     def end(self) -> None:
         for task in self._items.values():

@@ -34,11 +34,21 @@ def status(config: ConfigFile, as_json: AsJson = False) -> int:
             ],
             right=(3, 4),
         )
-        say(f"run {result.run_id}, model {result.model}: " + _counts(result.predictions, result.reviews))
+        if len(result.batches) > 1:
+            say("")
+            print_table(
+                ("batch", "rater", "images", "review"),
+                [(b.batch, b.rater, sum(b.images.values()), _counts(b.images)) for b in result.batches],
+                right=(2,),
+            )
+        predicted, reviewed = _counts(result.predictions), _counts(result.images)
+        # One image for each slide needs no second noun.
+        of = "images " if sum(result.images.values()) > len(result.slides) else ""
+        say(f"run {result.run_id}, model {result.model}: {predicted}" + (f"; {of}{reviewed}" if reviewed else ""))
         for problem in result.problems:
             say(f"  problem: {problem}")
     return SOME_FAILED if result.problems or result.predictions["failed"] else OK
 
 
-def _counts(*counters: dict[str, int]) -> str:
-    return "; ".join(", ".join(f"{n} {name}" for name, n in sorted(c.items())) for c in counters if c)
+def _counts(counter: dict[str, int]) -> str:
+    return ", ".join(f"{n} {name}" for name, n in sorted(counter.items()))

@@ -38,6 +38,7 @@ from wsi_pipeline.files import read_json, write_bytes, write_json
 from wsi_pipeline.handout import Plan, read_plans
 from wsi_pipeline.handout.plan import ASSISTED
 from wsi_pipeline.measures import not_measured
+from wsi_pipeline.progress import Progress
 from wsi_pipeline.rundir import RunDir
 from wsi_pipeline.states import ImageState, Source
 
@@ -56,7 +57,10 @@ class CollectResult:
         """One line for people."""
         totals = self.metrics["totals"]
         counts = ", ".join(f"{n} {change}" for change, n in totals["counts"].items() if n)
-        text = f"{totals['reviewed']} of {totals['slides']} slides reviewed"
+        read = {facts["slide_id"] for facts in self.metrics["images"] if facts["arm"] == "assisted"}
+        # Where a slide is read by several, they are readings, and the arm says which of them are counted.
+        what = "slides" if len(read) == totals["slides"] else f"assisted readings of {len(read)} slides"
+        text = f"{totals['reviewed']} of {totals['slides']} {what} reviewed"
         if totals["reviewed"]:
             text = f"{text}: {counts or 'no region'}"
         conflicts = in_words(self.metrics["conflicts"])
@@ -64,7 +68,13 @@ class CollectResult:
 
 
 def collect(
-    run: RunDir, review: Review, costs: Costs, *, calibration: dict[str, Any] | None = None, workers: int = 1
+    run: RunDir,
+    review: Review,
+    costs: Costs,
+    *,
+    calibration: dict[str, Any] | None = None,
+    workers: int = 1,
+    progress: Progress | None = None,
 ) -> CollectResult:
     """Read the corrections of every batch and write the folder `review/`; the projects are only read.
 
@@ -74,6 +84,8 @@ def collect(
         What is known of the model's calibration, for metrics.json.
     workers
         Processes at most; few slides are read in this one. The files are the same with any number of them.
+    progress
+        Told of each image that was read; without it nothing is said.
 
     Raises
     ------
@@ -92,8 +104,14 @@ def collect(
     problems: list[str] = []
     given = Counter(slide.slide_id for plan in plans for slide in plan.slides)
     shared = frozenset(slide_id for slide_id, times_given in given.items() if times_given > 1)
+    if progress is not None:
+        progress.begin("collect", given.total())
     for item in collect_images(run, plans, shared, review.tolerance_um, workers):
         (images if isinstance(item, CollectedImage) else alarms).append(item)  # type: ignore[arg-type]
+        if progress is not None:
+            progress.finish(item.slide.slide_id if isinstance(item, CollectedImage) else item.slide_id, "")
+    if progress is not None:
+        progress.end()
     problems += [f"{i.slide.slide_id}: {i.remark}" for i in images if i.remark is not None]
     images = in_one_run(images)
     for plan in plans:

@@ -4,7 +4,7 @@ from wsi_pipeline.handout.batches import batches_alone
 from wsi_pipeline.handout.budget import over_budget
 from wsi_pipeline.handout.held import handout_held
 from wsi_pipeline.handout.images import HandoutResult, HandoutSlide, state_of
-from wsi_pipeline.handout.plan import BATCH, HandedOutSlide, Plan, read_plan, read_plans, run_of, snapshot_of
+from wsi_pipeline.handout.plan import BATCH, HandedOutSlide, Plan, plan_path, read_plan, read_plans, run_of, snapshot_of
 from wsi_pipeline.handout.planted import PlantedObjects, plant, planted_in, repaired
 from wsi_pipeline.handout.study import Case, Design, PlannedSlide, StudyBatch
 from wsi_pipeline.handout.study_files import Study, extend_study, note_handout, read_study, waits_for, write_study
@@ -29,6 +29,7 @@ __all__ = [
     "handout_held",
     "note_handout",
     "over_budget",
+    "plan_path",
     "plant",
     "planted_in",
     "read_plan",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -89,7 +89,7 @@ class Plan(BaseModel):
     @property
     def folder(self) -> str:
         """Its folder in `handout/`, a name that no other batch has."""
-        return folder_of(self.batch, self.rater, self.project)
+        return folder_of(self.batch, self.project)
 
     def slide(self, slide_id: str) -> HandedOutSlide | None:
         return next((slide for slide in self.slides if slide.slide_id == slide_id), None)
@@ -102,9 +102,12 @@ class Plan(BaseModel):
         return self.model_copy(update={"slides": changed})
 
 
-def folder_of(batch: str, rater: str, project: str) -> str:
-    """Folder in `handout/` of a batch: the first one of a single rater needs no rater in its name."""
-    return batch if project.startswith("project/") else f"{batch}-{rater}"
+def folder_of(batch: str, project: str) -> str:
+    """Folder in `handout/` of a batch, named as the project's; in `project/`, of a single rater, as the batch.
+
+    The rater is not asked: who was forgotten (`privacy forget`) has another name, and the folders stay.
+    """
+    return batch if project.startswith("project/") else PurePosixPath(project).parent.name
 
 
 def plan_path(run: RunDir, batch: str = BATCH) -> Path:

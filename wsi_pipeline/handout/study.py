@@ -56,7 +56,7 @@ class StudyBatch(BaseModel):
     @property
     def name(self) -> str:
         """Name of the batch that no other has, and of its folder in `handout/`."""
-        return folder_of(self.batch, self.rater, self.project)
+        return folder_of(self.batch, self.project)
 
 
 class Design(BaseModel):

@@ -32,7 +32,7 @@ class Economy:
 def economy(run: Run) -> Economy:
     """Read `break_even` and `forecast` below `saving` of metrics.json."""
     payback, ahead = mapping(run.saving.get("break_even")), mapping(run.saving.get("forecast"))
-    rows = [*_payback(payback), *_forecast(ahead)]
+    rows = [*_payback(payback), *_forecast(ahead, "assisted reading" if run.is_study else "slide")]
     source = "simulated" if is_simulated(run) else text(run.saving.get("source")) or ""
     if not rows:
         return Economy((), _missing(run), "", "")
@@ -65,7 +65,7 @@ def _payback(raw: object) -> list[tuple[str, str]]:
     return [("Break-even", value), *([] if saved is None else [("Saved per slide", saved)])]
 
 
-def _forecast(raw: object) -> list[tuple[str, str]]:
+def _forecast(raw: object, what: str) -> list[tuple[str, str]]:
     found = mapping(raw)
     slides = known(found.get("slides"))
     if slides is None or slides <= 0:
@@ -73,7 +73,7 @@ def _forecast(raw: object) -> list[tuple[str, str]]:
     currency = text(found.get("currency")) or ""
     hours = _ends(found.get("hours"), lambda v: fmt.duration(3600 * v))
     saved = _ends(found.get("saved"), lambda v: fmt.money(v, currency))
-    name = f"Forecast for the {fmt.counted(round(slides), 'slide')} left"
+    name = f"Forecast for the {fmt.counted(round(slides), what)} left"
     rows = [] if hours is None else [(name, f"{hours} of reviewing")]
     return rows if saved is None else [*rows, ("Saved on these, less set-up", saved)]
 

@@ -72,7 +72,9 @@ def ledger_table(run: Run) -> LedgerTable:
     slides, area = known(cost.get("slides_with_area")), known(cost.get("area_mm2"))
     n = ""
     if slides is not None and area is not None:
-        n = f"{fmt.mm2(1e6 * area)}{fmt.NARROW}mm² of tissue on {fmt.counted(round(slides), 'reviewed slide')}"
+        # A slide that several people read was paid for, and its tissue counted, once for each of them.
+        what = "reviewed, assisted reading" if run.is_study else "reviewed slide"
+        n = f"{fmt.mm2(1e6 * area)}{fmt.NARROW}mm² of tissue on {fmt.counted(round(slides), what)}"
     missing = "" if rows else fmt.sentence(text(cost.get("reason")) or NEEDS)
     return LedgerTable(items, tuple(rows), left_out, missing, n, text(cost.get("source")) or "")
 

@@ -12,6 +12,7 @@ from wsi_pipeline.learning.calibrate import read_calibration
 from wsi_pipeline.models import is_named, load_card
 from wsi_pipeline.models.machine import available_cores
 from wsi_pipeline.privacy import expire_events
+from wsi_pipeline.progress import Progress
 from wsi_pipeline.rundir import RunDir
 from wsi_pipeline.stages.lock import exclusive
 from wsi_pipeline.stages.predict import model_path_of
@@ -19,7 +20,7 @@ from wsi_pipeline.stages.queue import write_queue
 from wsi_pipeline.stages.state import read_run
 
 
-def collect_run(config: Config, *, workers: int | None = None) -> CollectResult:
+def collect_run(config: Config, *, workers: int | None = None, progress: Progress | None = None) -> CollectResult:
     """Read every project of the run and write `review/`; see `wsi_pipeline.collect.collect`.
 
     Parameters
@@ -35,6 +36,7 @@ def collect_run(config: Config, *, workers: int | None = None) -> CollectResult:
             config.costs,
             calibration=calibration_of(config),
             workers=workers or available_cores(),
+            progress=progress,
         )
         # What was judged is no longer to be looked at.
         write_queue(

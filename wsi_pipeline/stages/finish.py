@@ -176,12 +176,17 @@ def flags(
     if tissue_mm2 < LITTLE_TISSUE_MM2:
         found.append(f"hardly any tissue found ({tissue_mm2:.3f} mm²)")
         return found
-    for name, area in area_mm2.items():
+    # A region may reach onto glass: what lies there is no share of the tissue.
+    within = {
+        name: on_tissue(prepared.tissue, [r for r in regions if r.path_class == name]) * prepared.mpp**2 / 1e6
+        for name in area_mm2
+    }
+    for name, area in within.items():
         if area > MOSTLY_PREDICTED * tissue_mm2:
             found.append(f"{area / tissue_mm2:.0%} of the tissue predicted {name}".replace("%", " %"))
     total = sum(area_mm2.values())
     if total > 0:
-        off = 1 - on_tissue(prepared.tissue, regions) / (total * 1e6 / prepared.mpp**2)
+        off = 1 - sum(within.values()) / total
         if off > ON_GLASS:
             found.append(f"{off:.0%} of the predicted area lies outside of the tissue".replace("%", " %"))
     return found

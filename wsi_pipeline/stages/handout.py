@@ -30,6 +30,7 @@ from wsi_pipeline.handout import (
     hand_out,
     note_handout,
     over_budget,
+    plan_path,
     plant,
     read_plans,
     read_study,
@@ -76,6 +77,11 @@ def hand_out_run(
     with exclusive(run.lock):
         record, done = _done(run)
         study, batches = _study(config, run, record, done)
+        if study is None and only:
+            raise ConfigError(
+                f"there is no batch {only[0]} to choose: the configuration names no `handout.raters`, and one rater "
+                "gets every slide; leave --batch out"
+            )
         known = {} if record.handout is None else record.handout.over_budget
         problems: list[str] = []
         slides: dict[str, HandoutSlide] = {}
@@ -127,11 +133,15 @@ def planned(config: Config) -> tuple[Study, list[StudyBatch]]:
     return study, batches
 
 
-def waiting_of(config: Config, study: Study) -> dict[str, str]:
-    """By batch, why it cannot be handed out yet."""
+def states_of(config: Config, study: Study) -> dict[str, str]:
+    """By batch: that it was handed out, that it can be, or why it cannot be yet."""
     run, now = RunDir(config.output), datetime.now(UTC)
-    found = {batch.name: waits_for(run, study, batch, now) for batch in study.batches}
-    return {name: why for name, why in found.items() if why is not None}
+    return {
+        batch.name: "handed out"
+        if plan_path(run, batch.name).exists()
+        else waits_for(run, study, batch, now) or "planned"
+        for batch in study.batches
+    }
 
 
 def _done(run: RunDir) -> tuple[RunRecord, dict[str, SlideRecord]]:

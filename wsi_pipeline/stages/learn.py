@@ -31,10 +31,22 @@ BACKGROUND = ClassSpec(name="Background", color=(200, 200, 200), background=True
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Reviewed slides, by what they may be used for; no patient is on both sides."""
+    """Reviewed slides, by what they may be used for; no patient is on both sides.
+
+    `missing` are reviewed slides that the cohort does not hold any more, or whose files are gone.
+    """
 
     train: tuple[AnnotatedSlide, ...]
     held_out: tuple[AnnotatedSlide, ...]
+    missing: tuple[str, ...] = ()
+
+    def nothing(self, text: str) -> ConfigError:
+        """The error for a side that is empty."""
+        if self.missing:
+            text += (
+                f"; {len(self.missing)} reviewed slides are missing: `wsi-pipeline slides` says where they should be"
+            )
+        return ConfigError(f"learning: {text}")
 
 
 def corrected_slides(config: Config) -> Split:
@@ -50,19 +62,26 @@ def corrected_slides(config: Config) -> Split:
         raise StoreError(f"there are no corrections in {run.review}; run `wsi-pipeline collect` first")
     metrics = read_json(run.metrics)
     refs = {ref.slide_id: ref for ref in load_cohort(config).slides}
-    slides = []
+    slides, missing = [], []
     for slide_id, facts in sorted(metrics["slides"].items()):
         if facts.get("planted") is not None:
             # What a study planted is no lesson, even where it was repaired.
             continue
         path = run.review / "corrected" / f"{slide_id}.geojson"
-        if not facts["reviewed"] or slide_id not in refs or not path.exists():
+        if not facts["reviewed"] or not path.exists():
+            continue
+        if slide_id not in refs:
+            logger.warning(
+                "%s was reviewed and is left out: the cohort does not hold it any more, or its file is gone", slide_id
+            )
+            missing.append(slide_id)
             continue
         slides.append(AnnotatedSlide(refs[slide_id], tuple(read_geojson(path)), source=Source(metrics["source"])))
     held_out = held_out_groups(slides, config.learning.held_out)
     return Split(
         train=tuple(slide for slide in slides if slide.group not in held_out),
         held_out=tuple(slide for slide in slides if slide.group in held_out),
+        missing=tuple(missing),
     )
 
 
@@ -96,7 +115,7 @@ def train_on_corrections(config: Config, progress: Callable[[int, int, float], N
     with exclusive(run.lock):
         split = corrected_slides(config)
         if not split.train:
-            raise ConfigError("learning: no reviewed slide is left to learn from; review more, or hold out fewer")
+            raise split.nothing("no reviewed slide is left to learn from; review more, or hold out fewer")
         old = load_card(model_path_of(config))
         init = Path(model_path_of(config)) if old.architecture == "unet" else None
         out = learned_model(run, settings.name)

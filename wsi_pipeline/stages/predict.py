@@ -25,6 +25,8 @@ from wsi_pipeline.rundir import RunDir
 from wsi_pipeline.spent import PREDICT, Meter
 from wsi_pipeline.stages.lease import leased
 from wsi_pipeline.stages.lock import exclusive
+from wsi_pipeline.stages.moved import refuse_moved
+from wsi_pipeline.stages.own_folder import refuse_foreign
 from wsi_pipeline.stages.queue import write_queue
 from wsi_pipeline.stages.slide import (
     PreparedSlide,
@@ -76,12 +78,14 @@ def predict_cohort(
     Raises
     ------
     ConfigError
-        No slide at all, an unknown id in `only`, or a model without the classes that `model.classes` names.
+        No slide at all, slides that were moved, an unknown id in `only`, a model without the classes that
+        `model.classes` names, or an output that holds something else.
     ModelError, RunLocked, StoreError
         The model cannot be used, another process works here or on its maps, or the output cannot be written.
     """
     progress = progress or LogProgress()
     run = RunDir(config.output)
+    refuse_foreign(run)
     model_path = model_path_of(config)
     card = load_card(model_path)
     check_classes(config, card)
@@ -89,6 +93,7 @@ def predict_cohort(
     if not cohort.slides and not cohort.problems:
         raise ConfigError("the cohort is empty: `cohort.slides` matches nothing")
     with exclusive(run.lock), _maps_of_its_own(config):
+        refuse_moved(run, config, cohort)
         remove_partials(run.root, deep=False)
         ledger = Ledger.start(run, config, card, cohort)
         todo = chosen(cohort, only)
@@ -320,9 +325,9 @@ class Ledger:
             while key in slides:
                 number += 1
                 key = f"{problem.slide} ({number})"
-            slides[key] = SlideRecord(
-                state="failed", uri=problem.slide, name=Path(problem.slide).name, reason=_why(problem)
-            )
+            # What was known of a slide stays true of it when its file is gone.
+            old = known.get(key) or SlideRecord(state="failed", uri=problem.slide, name=Path(problem.slide).name)
+            slides[key] = old.model_copy(update={"state": "failed", "reason": _why(problem)})
             logger.error("%s", problem)
         classes = [{"name": spec.name, "color": list(spec.color)} for spec in card.foreground]
         ledger = cls(

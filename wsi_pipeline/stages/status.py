@@ -29,12 +29,25 @@ class SlideStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchStatus:
+    """One project: whose it is, and by state the images in it."""
+
+    batch: str
+    rater: str | None
+    images: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class RunStatus:
-    """The whole table, and what could not be read."""
+    """The whole table, and what could not be read.
+
+    A slide that several people read is one slide and several images.
+    """
 
     run_id: str
     model: str
     slides: tuple[SlideStatus, ...]
+    batches: tuple[BatchStatus, ...]
     problems: tuple[str, ...]
 
     @property
@@ -42,8 +55,12 @@ class RunStatus:
         return Counter(slide.prediction for slide in self.slides)
 
     @property
-    def reviews(self) -> Counter[str]:
-        return Counter(slide.review for slide in self.slides if slide.review is not None)
+    def images(self) -> Counter[str]:
+        """Images in the projects by their state."""
+        total: Counter[str] = Counter()
+        for batch in self.batches:
+            total.update(batch.images)
+        return total
 
 
 def status_of(run: RunDir) -> RunStatus:
@@ -56,7 +73,8 @@ def status_of(run: RunDir) -> RunStatus:
     """
     record = read_run(run.run_json)
     problems: list[str] = []
-    reviews = _reviews(run, problems)
+    batches, states = _reviews(run, problems)
+    reviews = {slide_id: _together(found) for slide_id, found in states.items()}
     slides = []
     for slide_id, slide in record.slides.items():
         summary = _summary(run, slide_id)
@@ -71,7 +89,7 @@ def status_of(run: RunDir) -> RunStatus:
                 reason=slide.reason,
             )
         )
-    return RunStatus(record.run_id, str(record.model.get("id", "")), tuple(slides), tuple(problems))
+    return RunStatus(record.run_id, str(record.model.get("id", "")), tuple(slides), tuple(batches), tuple(problems))
 
 
 def _summary(run: RunDir, slide_id: str) -> dict[str, Any]:
@@ -80,9 +98,12 @@ def _summary(run: RunDir, slide_id: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _reviews(run: RunDir, problems: list[str]) -> dict[str, str]:
+def _reviews(run: RunDir, problems: list[str]) -> tuple[list[BatchStatus], dict[str, list[str]]]:
+    """What each project says, and by slide the states of its images."""
+    batches: list[BatchStatus] = []
     states: dict[str, list[str]] = {}
     for plan in sorted(run.handout.glob("*/plan.json")):
+        found: Counter[str] = Counter()
         try:
             value = read_json(plan)
             ids = {slide.get("case") or slide["slide_id"]: slide["slide_id"] for slide in value["slides"]}
@@ -90,11 +111,14 @@ def _reviews(run: RunDir, problems: list[str]) -> dict[str, str]:
             for image in project.images():
                 tag = image.metadata.get(META_SLIDE)
                 if tag is not None:
-                    slide_id = ids.get(tag, tag)
-                    states.setdefault(slide_id, []).append(image.metadata.get(META_STATE, "todo"))
+                    state = image.metadata.get(META_STATE, "todo")
+                    found[state] += 1
+                    states.setdefault(ids.get(tag, tag), []).append(state)
         except (WsiError, KeyError) as error:
             problems.append(f"{plan.parent.name}: {error}")
-    return {slide_id: _together(found) for slide_id, found in states.items()}
+            continue
+        batches.append(BatchStatus(plan.parent.name, value.get("rater"), dict(found)))
+    return batches, states
 
 
 def _together(states: Sequence[str]) -> str:
