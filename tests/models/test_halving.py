@@ -225,3 +225,20 @@ def test_a_gpu_that_is_really_full_halves_the_batch() -> None:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert np.abs(found[:1].astype(int) - expected).max() <= 1
     assert segmenter._batches._most_pixels is not None
+
+
+@gpu
+@pytest.mark.slow
+def test_code_made_for_a_gpu_gives_the_map_of_the_processor() -> None:
+    from tests.models.nets import contrasty_unet
+    from wsi_pipeline.models.machine import compiler_missing
+
+    missing = compiler_missing("cuda")
+    if missing is not None:
+        pytest.skip(f"torch.compile: {missing}")
+    images = np.concatenate([probe(tumor_card(), seed=seed, side=256) for seed in range(5)])
+    plain = TorchSegmenter(tumor_card(), contrasty_unet()).predict(images).probability.astype(int)
+    segmenter = TorchSegmenter(tumor_card(), contrasty_unet(), device="cuda:0", compile_net=True)
+    for part in (slice(0, 5), slice(0, 1), slice(2, 5)):
+        found = segmenter.predict(images[part]).probability
+        assert np.abs(found - plain[part]).max() <= 255 * 0.02 + 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -78,6 +80,26 @@ def test_torch_itself_would_run_a_pickle_inside_a_program(program: Path, marker:
 def test_a_pickle_as_example_inputs_is_refused_and_not_run(program: Path, marker: Path) -> None:
     rewrite(program, lambda name, data: pickle_with_marker(marker) if name.endswith("inputs/model.pt") else data)
     refused(tampered(program), r"example inputs are a pickle that can run code \(", marker)
+
+
+def test_a_pickle_beside_the_harmless_one_is_found_though_it_is_written_large(program: Path, marker: Path) -> None:
+    """torch looks for `data.pkl` without regard to case, and takes what it finds first."""
+
+    def change(name: str, data: bytes) -> bytes:
+        if not name.endswith("inputs/model.pt"):
+            return data
+        evil = zipfile.ZipFile(io.BytesIO(pickle_with_marker(marker)))
+        pickled = next(evil.read(n) for n in evil.namelist() if n.endswith("data.pkl"))
+        honest, mixed = zipfile.ZipFile(io.BytesIO(data)), io.BytesIO()
+        with zipfile.ZipFile(mixed, "w") as new:
+            folder = honest.namelist()[0].split("/")[0]
+            new.writestr(f"{folder}/DATA.PKL", pickled)
+            for record in honest.namelist():
+                new.writestr(record, honest.read(record))
+        return mixed.getvalue()
+
+    rewrite(program, change)
+    refused(tampered(program), r"example inputs are a pickle that can run code \(posix mkdir|\(STACK_GLOBAL", marker)
 
 
 def test_bare_bytes_as_example_inputs_are_refused(program: Path, marker: Path) -> None:

@@ -180,7 +180,7 @@ def _globals(data: bytes) -> Iterator[str]:
     """`module name` of everything that the pickle of a `torch.save` file would look up; nothing is run."""
     try:
         archive = zipfile.ZipFile(BytesIO(data))
-        pickles = [archive.read(name) for name in archive.namelist() if name.endswith("data.pkl")]
+        pickles = [archive.read(name) for name in archive.namelist() if name.lower().endswith("data.pkl")]
     except zipfile.BadZipFile:
         pickles = []
     if not pickles:
