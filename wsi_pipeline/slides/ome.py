@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from xml.etree import ElementTree
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from xml.etree import ElementTree
 
 # µm in each unit of length that the OME schema knows and that a slide may be measured in; µm where none is said.
 _UM = {"µm": 1.0, "um": 1.0, "nm": 1e-3, "Å": 1e-4, "mm": 1e3, "cm": 1e4, "m": 1e6, "pm": 1e-6}
@@ -18,6 +21,9 @@ def ome_mpp(xml: str, image: int) -> tuple[float, float] | None:
     image
         Number of the image in the file's order.
     """
+    # Few slides need it: not loaded at the start.
+    from xml.etree import ElementTree
+
     try:
         # tifffile has parsed it in the same way before.
         root = ElementTree.fromstring(xml)  # noqa: S314
