@@ -165,6 +165,7 @@ def test_gpu_tasks_are_not_waited_for_once_only_workers_without_gpu_are_left(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(patience, "LOOK_S", 0.2)
+    monkeypatch.setattr(patience, "QUIET_S", 0.5)
     with LocalCluster(n_workers=1, threads_per_worker=1, **HERE) as local, Client(local) as client:
         # As `DaskCluster.tasks` makes them while a worker says that it has a GPU; that worker has gone since.
         waiting = patience.Patience(client, 1.0, resource=dask_cluster.GPU)

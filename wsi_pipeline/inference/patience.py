@@ -14,6 +14,8 @@ logger = logging.getLogger(__name__)
 
 LOOK_S: Final = 5.0
 """How often the scheduler is asked for its workers while something is waited for."""
+QUIET_S: Final = 20.0
+"""How long none may be there without a word: processes take some seconds to start, and to start again."""
 
 
 class Patience:
@@ -51,7 +53,7 @@ class Patience:
         # Where nobody looked for a while, what was then is not known.
         if now - self._asked > 10 * LOOK_S or self._there():
             self._seen, self._told = now, False
-        elif not self._told:
+        elif not self._told and now - self._seen > QUIET_S:
             self._told = True
             limit = "" if self._seconds is None else f", {self._seconds:.0f} s at most"
             logger.warning("there is no %s; waiting for one%s (see the logs of the workers)", self._kind, limit)
