@@ -148,6 +148,7 @@ def test_doctor_says_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert {"wsi-pipeline", "python", "torch", "openvino", "machine", "CUDA", "QuPath", "model cache"} <= facts.keys()
     assert {"Java", "paquo", "jpype", "paquo with QuPath", "QuPath projects by"} <= facts.keys()
     table = output(capsys, "doctor")
+    assert all(line == line.rstrip() for line in table.splitlines()), "no blanks behind the text of a pipe"
     assert all(name in table for name in facts)
 
 
