@@ -12,7 +12,9 @@ import orjson
 import pytest
 
 from tests.stages.made import CLASS, files_of, record_of, run_of, write_config
+from tests.stages.test_learn import reviewed_run
 from wsi_pipeline.cli.app import run
+from wsi_pipeline.cohort import load_cohort
 from wsi_pipeline.config import load_config
 from wsi_pipeline.qupath import open_project
 from wsi_pipeline.states import META_SLIDE, META_STATE
@@ -146,6 +148,7 @@ def test_doctor_says_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert {"wsi-pipeline", "python", "torch", "openvino", "machine", "CUDA", "QuPath", "model cache"} <= facts.keys()
     assert {"Java", "paquo", "jpype", "paquo with QuPath", "QuPath projects by"} <= facts.keys()
     table = output(capsys, "doctor")
+    assert all(line == line.rstrip() for line in table.splitlines()), "no blanks behind the text of a pipe"
     assert all(name in table for name in facts)
 
 
@@ -278,6 +281,17 @@ def test_evaluating_without_corrections_says_what_is_missing(
     for command in ("train", "evaluate"):
         assert run([command, str(handed_out)]) == 1
         assert "run `wsi-pipeline collect` first" in capsys.readouterr().err
+
+
+def test_evaluating_before_training_names_the_command_that_trains(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reviewed_run(tmp_path, 2, [])
+    (held_out, _) = (ref.slide_id for ref in load_cohort(load_config(tmp_path / "wsi.yaml")).slides)
+    reviewed_run(tmp_path, 2, [held_out])
+    assert run(["evaluate", str(tmp_path / "wsi.yaml")]) == 1
+    said = capsys.readouterr().err
+    assert f"learning/models/unet; run `wsi-pipeline train {tmp_path / 'wsi.yaml'}` first" in said
 
 
 def test_verbose_also_says_what_happens_inside(handed_out: Path, capsys: pytest.CaptureFixture[str]) -> None:

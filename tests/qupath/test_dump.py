@@ -218,6 +218,17 @@ def test_images_and_measurements_that_differ_are_named() -> None:
     assert len(said) == 5
 
 
+def test_of_metadata_only_what_differs_is_named() -> None:
+    a = {"x": {"objects": [], "metadata": {"state": "todo", "rater": "ann", "old": "1"}}}
+    b = {"x": {"objects": [], "metadata": {"state": "reviewed", "rater": "ann", "source": "simulated"}}}
+    assert diff_dumps(a, b) == [
+        "image 'x': metadata 'state' 'todo' is 'reviewed' in the second project",
+        "image 'x': metadata 'old' ('1') is only in the first project",
+        "image 'x': metadata 'source' ('simulated') is only in the second project",
+    ]
+    assert diff_dumps(a, a) == []
+
+
 def test_dumping_leaves_the_project_as_it_is(tmp_path: Path) -> None:
     project = _project(tmp_path)
     (tmp_path / "classifiers").rmdir()

@@ -77,7 +77,13 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, rig
         table.add_column(name, justify="right" if index in numbers else "left", overflow="fold")
     for row in rows:
         table.add_row(*("–" if cell is None else escape(str(cell)) for cell in row))
-    stdout.print(table)
+    if stdout.is_terminal:
+        stdout.print(table)
+        return
+    # In a file or a pipe nothing is gained by blanks up to the longest line.
+    with stdout.capture() as captured:
+        stdout.print(table)
+    stdout.file.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
 
 
 def say(text: str) -> None:

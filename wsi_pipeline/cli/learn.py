@@ -11,6 +11,7 @@ from wsi_pipeline.cli.arguments import AsJson, ConfigFile
 from wsi_pipeline.cli.console import print_json, say
 from wsi_pipeline.cli.progress import shown_progress
 from wsi_pipeline.config import load_config
+from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.rundir import RunDir
 
 NewModel = Annotated[
@@ -46,6 +47,10 @@ def evaluate(config: ConfigFile, model: NewModel = None, as_json: AsJson = False
     split = corrected_slides(settings)
     if not split.held_out:
         raise split.nothing("no reviewed slide is held out; name some in `learning.held_out`")
+    if model is None and not path.exists():
+        raise ConfigError(
+            f"there is no model at {path}; run `wsi-pipeline train {config}` first, or name another one by --model"
+        )
     decision = compare_models(settings, str(path), split.held_out)
     if as_json:
         print_json(decision.to_json())

@@ -105,8 +105,23 @@ def diff_objects(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
 
 def _fields(a: Mapping[str, Any], b: Mapping[str, Any], fields: Mapping[str, str]) -> Iterator[str]:
     for key, word in fields.items():
-        if not _equal(a.get(key), b.get(key)):
-            yield f"{word} {a.get(key)!r} is {b.get(key)!r} in the second project"
+        first, second = a.get(key), b.get(key)
+        if _equal(first, second):
+            continue
+        if first and second and isinstance(first, Mapping) and isinstance(second, Mapping):
+            yield from _entries(word, first, second)
+        else:
+            yield f"{word} {first!r} is {second!r} in the second project"
+
+
+def _entries(word: str, a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[str]:
+    """Of two mappings only what differs: of an image's metadata it is mostly the state."""
+    for name in [*a, *(n for n in b if n not in a)]:
+        if name not in b or name not in a:
+            value, where = (a[name], "first") if name in a else (b[name], "second")
+            yield f"{word} {name!r} ({value!r}) is only in the {where} project"
+        elif not _equal(a[name], b[name]):
+            yield f"{word} {name!r} {a[name]!r} is {b[name]!r} in the second project"
 
 
 def _measurements(a: Mapping[str, float], b: Mapping[str, float]) -> Iterator[str]:
