@@ -9,7 +9,6 @@ from urllib.parse import unquote, urlsplit
 from wsi_pipeline.cohort import Cohort, SlideRef, slide_id_of
 from wsi_pipeline.config import Config
 from wsi_pipeline.errors import ConfigError
-from wsi_pipeline.handout import read_plans
 from wsi_pipeline.rundir import RunDir
 from wsi_pipeline.stages.state import read_run
 
@@ -26,6 +25,9 @@ def refuse_moved(run: RunDir, config: Config, cohort: Cohort) -> None:
         A slide of the run is gone and one of the same name is there that the run does not know.
     """
     if config.cohort.moved is not None or config.privacy.strict:
+        return
+    new = {ref.slide_id for ref in cohort.slides} - {slide_id for slide_id, _ in _of_run(run)}
+    if not new or not (run.run_json.exists() or run.handout.exists()):
         return
     known = dict(_known(run))
     here = {ref.slide_id for ref in cohort.slides}
@@ -51,10 +53,18 @@ def refuse_moved(run: RunDir, config: Config, cohort: Cohort) -> None:
 
 def _known(run: RunDir) -> Iterator[tuple[str, str]]:
     """Ids that were made from a path, with the path: of the run and of what was handed out."""
+    # All that concerns QuPath comes with it: not at each start.
+    from wsi_pipeline.handout import read_plans
+
     found = [(s.slide_id, unquote(urlsplit(s.uri).path)) for plan in read_plans(run) for s in plan.slides]
-    if run.run_json.exists():
-        found += [(slide_id, slide.uri) for slide_id, slide in read_run(run.run_json).slides.items()]
-    return (pair for pair in found if slide_id_of(pair[1]) == pair[0])
+    return (pair for pair in (*found, *_of_run(run)) if slide_id_of(pair[1]) == pair[0])
+
+
+def _of_run(run: RunDir) -> list[tuple[str, str]]:
+    """Id and path of each slide in run.json."""
+    if not run.run_json.exists():
+        return []
+    return [(slide_id, slide.uri) for slide_id, slide in read_run(run.run_json).slides.items()]
 
 
 def _in_common(uri: str, ref: SlideRef) -> int:
