@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from collections.abc import Mapping
@@ -386,6 +387,8 @@ def test_a_slide_with_a_damaged_tile_fails_and_is_completed_once_it_is_mended(tm
     assert slide_id.startswith("damaged-")
     assert "blocks could not be predicted" in reason
     assert "mend the file, or the store that it lies on, and run again" in reason
+    # What is wrong is said, and not only where it could be looked up.
+    assert re.search(r"\(row \d, column \d: cannot be read at level 0, .*: tile 6,1 of level 0 .*; see log/\)", reason)
     summary = summary_of(config, slide_id)
     assert summary["blocks"]["failed"] > 0
     assert summary["blocks"]["done"] > 0

@@ -18,6 +18,7 @@ from wsi_pipeline.errors import ConfigError, SlideError, StoreError
 from wsi_pipeline.files import remove_partials
 from wsi_pipeline.inference import Engine, EngineSettings, SlideJob, SlideResult
 from wsi_pipeline.inference.places import map_place
+from wsi_pipeline.keys import without_paths
 from wsi_pipeline.models import ModelCard, RuntimeChoice, is_named, load_card
 from wsi_pipeline.models.gauge import Gauge, open_gauge
 from wsi_pipeline.progress import LogProgress, Progress
@@ -202,7 +203,7 @@ class _Work:
         self._pool = pool
         self._prepared: dict[str, PreparedSlide] = {}
         self.tracing = Tracing(config, card, pool)
-        self._finishing: deque[tuple[str, Future[dict[str, Any]]]] = deque()
+        self._finishing: deque[tuple[SlideResult, Future[dict[str, Any]]]] = deque()
 
     def jobs(self, refs: Iterable[SlideRef]) -> Iterator[SlideJob]:
         """Open each slide and find its tissue; one that cannot be used is recorded and left out."""
@@ -247,13 +248,14 @@ class _Work:
         job = self._pool.submit(
             finish_slide, prepared, result.store, tracer, self._config, self._card, run_id, folder, self._gauge
         )
-        self._finishing.append((result.slide_id, job))
+        self._finishing.append((result, job))
         self.settle(MOST_FINISHING)
 
     def settle(self, left: int) -> None:
         """Wait until at most `left` slides are being finished."""
         while len(self._finishing) > left:
-            slide_id, job = self._finishing.popleft()
+            result, job = self._finishing.popleft()
+            slide_id = result.slide_id
             try:
                 summary = job.result()
             except (SlideError, StoreError) as error:
@@ -263,8 +265,8 @@ class _Work:
             if failed:
                 total = sum(summary["blocks"].values())
                 reason = (
-                    f"{failed} of {total} blocks could not be predicted (see log/); mend the file, or the store that "
-                    "it lies on, and run again"
+                    f"{failed} of {total} blocks could not be predicted ({_first(result)}see log/); mend the file, or "
+                    "the store that it lies on, and run again"
                 )
                 self._ledger.update(slide_id, state="failed", reason=reason)
             else:
@@ -274,6 +276,13 @@ class _Work:
     def _failed(self, slide_id: str, error: SlideError | StoreError) -> None:
         self._ledger.fail(slide_id, error)
         self._progress.finish(slide_id, "failed")
+
+
+def _first(result: SlideResult) -> str:
+    """Why the first of the blocks failed, without what to do."""
+    for (row, column), cause in sorted(result.causes.items())[:1]:
+        return f"row {row}, column {column}: {without_paths(cause).rsplit('; ', 1)[0]}; "
+    return ""
 
 
 def _note(summary: Mapping[str, Any]) -> str:
