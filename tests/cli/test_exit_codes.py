@@ -205,3 +205,10 @@ def test_the_place_of_the_command_line_goes_before_that_of_the_file(tmp_path: Pa
     # Nobody listens there.
     config = write_config(tmp_path, [small_slide(tmp_path / "a.tif")], inference={"scheduler": "tcp://127.0.0.1:9"})
     assert run(["predict", str(config), "--workers", "1"]) == 0
+
+
+def test_the_name_of_a_function_is_told_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`:factory:` is the name of a picture to rich, which prints the errors."""
+    config = write_config(tmp_path, [small_slide(tmp_path / "a.tif")], model="no.such.module:factory")
+    assert run(["predict", str(config)]) == 1
+    assert "no.such.module:factory:" in complaint(capsys)

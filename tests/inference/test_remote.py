@@ -19,7 +19,7 @@ from tests.inference.make import BASELINE, make_job, make_slide, predict_here
 from wsi_pipeline import __version__
 from wsi_pipeline.cohort import SlideRef
 from wsi_pipeline.errors import ClusterError, ModelError, SlideError, SlideNotFound, StoreError, WorkerUnfit
-from wsi_pipeline.inference import Engine, EngineSettings, dask_cluster, patience, registry, work
+from wsi_pipeline.inference import Engine, EngineSettings, PredictionStore, dask_cluster, patience, registry, work
 from wsi_pipeline.inference.cluster import wanted
 from wsi_pipeline.inference.dask_cluster import DaskCluster, DaskTasks
 from wsi_pipeline.inference.registry import ModelSpec
@@ -73,6 +73,21 @@ def test_a_packed_call_gives_what_the_call_gives() -> None:
     assert pickle.loads(packed(started, "4", named=False, number=3)) == 7
     with pytest.raises(ValueError, match="invalid literal"):
         pickle.loads(packed(started, "four", named=True))
+
+
+def nowhere(folder: str) -> None:
+    PredictionStore.open(f"{folder}/none.zarr", read_only=False)
+
+
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_an_error_comes_back_as_it_is_whatever_led_to_it(tmp_path: Path, elsewhere: bool) -> None:
+    """zarr's own errors, pickled with it, cannot be opened again."""
+    with LocalCluster(n_workers=1, threads_per_worker=1, **HERE) as local, Client(local) as client:
+        tasks = DaskCluster(client, threads=None, elsewhere=elsewhere, patience_s=9.0).tasks(gpu=False)
+        tasks.submit(nowhere, str(tmp_path))
+        outcome = tasks.next().outcome()
+    assert isinstance(outcome, StoreError)
+    assert str(outcome).startswith("there is no prediction at ")
 
 
 def test_only_what_opening_a_call_lacks_is_laid_on_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,15 +6,18 @@ the next one after it; and the scheduler, which needs nothing of this package, w
 
 from __future__ import annotations
 
+import logging
 import pickle
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 from distributed import get_worker
 from distributed.protocol.pickle import dumps
 
 from wsi_pipeline import __version__
 from wsi_pipeline.errors import ModelError, SlideError, SlideNotFound, StoreError, WorkerUnfit
+
+logger = logging.getLogger(__name__)
 
 PACKAGE = __name__.partition(".")[0]
 
@@ -60,9 +63,11 @@ def made(version: str, inner: bytes, named: bool) -> Any:
     try:
         return function(*args, **kwargs)
     except (SlideError, StoreError, ModelError) as error:
-        if not named:
-            raise
-        _raise_named(error)
+        logger.debug("what led to it", exc_info=True)
+        told = _named(error) if named else error
+    # By itself: what led to it may be an error of another library that does not come through, and would take it along.
+    told.__cause__ = told.__context__ = None
+    raise told
 
 
 def missing(error: BaseException) -> str | None:
@@ -78,12 +83,12 @@ def missing(error: BaseException) -> str | None:
     )
 
 
-def _raise_named(error: SlideError | StoreError | ModelError) -> NoReturn:
+def _named(error: SlideError | StoreError | ModelError) -> SlideError | StoreError | ModelError:
     reach = "every worker must reach slides, model and output under the paths of this command"
     if isinstance(error, SlideError):
         remedy = reach if isinstance(error, SlideNotFound) else error.remedy
-        raise _with(error, f"{error.cause} ({_here()})", remedy) from error
-    raise type(error)(f"{error} ({_here()}: {reach})") from error
+        return _with(error, f"{error.cause} ({_here()})", remedy)
+    return type(error)(f"{error} ({_here()}: {reach})")
 
 
 def _with(error: SlideError, cause: str, remedy: str) -> SlideError:
