@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -115,6 +115,7 @@ def _slide(
     reviews = mapping(metrics.get("slides"))
     size = [known(raw.get(key)) for key in ("width", "height")]
     uri = text(raw.get("uri"))
+    review = Review.of(mapping(reviews[slide_id]), known_classes) if slide_id in reviews else None
     return Slide(
         slide_id=slide_id,
         name=text(raw.get("name")) or slide_id,
@@ -130,8 +131,10 @@ def _slide(
         scanner=text(raw.get("scanner")),
         tissue=text(raw.get("tissue")),
         summary=None if summary is None else Summary.of(summary),
-        review=Review.of(mapping(reviews[slide_id]), known_classes) if slide_id in reviews else None,
-        snapshots=tuple(path for batch, plan in plans.items() for path in _snapshots(batch, plan, slide_id)),
+        review=review,
+        snapshots=tuple(
+            path for folder, plan in _own_last(plans, review) for path in _snapshots(folder, plan, slide_id)
+        ),
         alarm=_alarm(metrics, slide_id),
         handed_out=handed_out,
     )
@@ -143,6 +146,14 @@ def _cause(reason: str | None, *names: str | None) -> str | None:
         if reason is not None and name is not None:
             reason = reason.removeprefix(f"{name}: ")
     return reason
+
+
+def _own_last(plans: Mapping[str, Mapping[str, Any]], review: Review | None) -> Iterable[tuple[str, Mapping[str, Any]]]:
+    """Plans by folder, that of this reading last: in a study others are of another rater or of the manual arm."""
+    if review is None or review.batch is None:
+        return plans.items()
+    own = (review.batch, review.rater)
+    return sorted(plans.items(), key=lambda item: (text(item[1].get("batch")), text(item[1].get("rater"))) == own)
 
 
 def _snapshots(batch: str, plan: Mapping[str, Any], slide_id: str) -> list[str]:
