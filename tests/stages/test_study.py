@@ -24,6 +24,9 @@ from wsi_pipeline.objects import META_RUN, Kind, PathObject
 from wsi_pipeline.privacy.forget import forget_rater
 from wsi_pipeline.qupath import read_geojson
 from wsi_pipeline.qupath.native_project import NativeProject
+from wsi_pipeline.report.gallery import Shapes
+from wsi_pipeline.report.loading import load_run
+from wsi_pipeline.report.reading import Reader
 from wsi_pipeline.rundir import RunDir
 from wsi_pipeline.slides import TissueMask
 from wsi_pipeline.stages.collect import collect_run
@@ -220,6 +223,16 @@ def test_what_two_raters_did_comes_back_by_rater_and_what_was_planted_is_repaire
     assert sum(own["planted"] for own in errors["kinds"].values()) == planted
     changed = {name: n for name, n in result.metrics["totals"]["counts"].items() if name != "untouched" and n}
     assert changed == {}
+    shapes = Shapes(run, Reader(run.root))
+    for reading in load_run(run).slides:
+        assert reading.review is not None
+        assert reading.snapshots[-1].split("/")[1] == f"{reading.review.batch}-{reading.review.rater}"
+        if result.metrics["slides"][reading.slide_id]["planted"] is None:
+            changes = shapes.difference(reading)
+            assert changes is not None
+            same, gone, added = (part.area for part in changes)
+            assert same > 0
+            assert gone + added < 1e-3 * same, "nothing was changed in the reading that is shown"
     split = corrected_slides(config)
     taught = {s.ref.slide_id for s in (*split.train, *split.held_out)}
     assert taught == {i for i, facts in result.metrics["slides"].items() if facts["planted"] is None}

@@ -162,8 +162,8 @@ class Summary:
 class Slide:
     """One slide of the cohort: size in level-0 px, mpp in µm per px.
 
-    `snapshots` are what was handed out of it, as paths from the run directory, oldest batch first; `alarm` is why
-    the collection left it out.
+    `snapshots` are what was handed out of it, as paths from the run directory, that of the reading in `review` last;
+    `alarm` is why the collection left it out.
     """
 
     slide_id: str

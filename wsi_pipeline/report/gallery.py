@@ -100,7 +100,7 @@ class Shapes:
         return self._differences[slide.slide_id]
 
     def _before(self, slide: Slide) -> Unions | None:
-        # metrics.json and the corrected outlines are of the newest batch too.
+        # The corrected outlines are of the reading in metrics.json, whose own snapshot is the last.
         snapshots = [self._run.root / snapshot for snapshot in reversed(slide.snapshots)]
         for path in (*snapshots, self._run.slide(slide.slide_id).regions):
             objects = self._reader.objects(path)
