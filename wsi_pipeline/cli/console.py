@@ -16,8 +16,9 @@ from rich.table import Table
 
 # Wide where no terminal says otherwise: a table in a pipe or a log must not be folded.
 WIDE = 240
-stdout = Console(soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
-stderr = Console(stderr=True, soft_wrap=True, width=None if sys.stderr.isatty() else WIDE)
+# No emoji: rich would make a picture of `mymodel:factory:`.
+stdout = Console(soft_wrap=True, emoji=False, width=None if sys.stdout.isatty() else WIDE)
+stderr = Console(stderr=True, soft_wrap=True, emoji=False, width=None if sys.stderr.isatty() else WIDE)
 
 
 def set_up_logging(*, verbose: bool) -> None:
