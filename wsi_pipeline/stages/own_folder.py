@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wsi_pipeline.errors import ConfigError
-from wsi_pipeline.rundir import RunDir
+from wsi_pipeline.rundir import RunDir, SlideDir
 
 # What lies there before run.json: of a call that was killed early, and of the demo.
 _BEFORE = ("log", "demo")
@@ -22,7 +22,7 @@ def refuse_foreign(run: RunDir) -> None:
     ConfigError
         There is no run.json, but a folder that is no run's.
     """
-    if run.run_json.exists() or not run.root.is_dir():
+    if run.run_json.exists() or not run.root.is_dir() or _is_own(run):
         return
     foreign = sorted(
         path.name
@@ -35,3 +35,14 @@ def refuse_foreign(run: RunDir) -> None:
             f"{run.root} holds no run, but other folders ({names}); a run needs a folder of its own: "
             "give an empty or a new one as `output`"
         )
+
+
+def _is_own(run: RunDir) -> bool:
+    """Whether a run was here and only its run.json is lost: its slides are there, in folders of their own."""
+    slides = run.root / "slides"
+    found = list(slides.iterdir()) if slides.is_dir() else []
+    return bool(found) and all(path.is_dir() and _is_slide(run.slide(path.name)) for path in found)
+
+
+def _is_slide(folder: SlideDir) -> bool:
+    return folder.tissue.exists() or folder.thumbnail.exists() or folder.prediction.exists()
