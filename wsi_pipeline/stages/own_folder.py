@@ -41,7 +41,7 @@ def _is_own(run: RunDir) -> bool:
     """Whether a run was here and only its run.json is lost: its slides are there, in folders of their own."""
     slides = run.root / "slides"
     found = list(slides.iterdir()) if slides.is_dir() else []
-    return bool(found) and all(path.is_dir() and _is_slide(run.slide(path.name)) for path in found)
+    return all(path.is_dir() for path in found) and any(_is_slide(run.slide(path.name)) for path in found)
 
 
 def _is_slide(folder: SlideDir) -> bool:
