@@ -45,6 +45,7 @@ def in_a_process(code: str, folder: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_a_net_saved_as_the_readme_says_is_a_model_that_runs(tmp_path: Path) -> None:
     (code,) = blocks(ROOT / "README.md", "python")
     in_a_process(code, tmp_path)

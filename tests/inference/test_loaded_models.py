@@ -119,6 +119,7 @@ def test_fixed_windows_give_the_same_bytes_however_the_slide_is_cut(
         np.testing.assert_array_equal(part[1], whole[1])
 
 
+@pytest.mark.slow
 def test_a_fixed_window_lies_on_a_grid_and_has_its_whole_size_at_the_edge(
     predict: Callable[..., SlideResult], normalising: Path
 ) -> None:

@@ -177,6 +177,7 @@ class Wide(nn.Module):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space as Linux does")
+@pytest.mark.slow
 def test_torchscript_that_really_runs_out_of_memory_goes_on_with_less(tmp_path: Path) -> None:
     """A process with 500 MB to spare, and a network that asks for 2 GB: torch tells it as a plain RuntimeError."""
     from tests.models import saved

@@ -67,6 +67,7 @@ def test_the_weights_and_the_card_name_the_same_model(torch_folder: Path) -> Non
     assert card.model_id == f"{card.architecture}@{sha256_file(torch_folder / str(card.weights))[:12]}"
 
 
+@pytest.mark.slow
 def test_openvino_gives_the_same_map_and_is_measured_beside_torch(
     torch_folder: Path, wanted: NDArray[np.uint8], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,6 +86,7 @@ def test_openvino_gives_the_same_map_and_is_measured_beside_torch(
         choose_runtime(torch_folder, device="cpu", runtime="torch.compile")
 
 
+@pytest.mark.slow
 def test_a_converted_network_starts_without_torch(torch_folder: Path) -> None:
     load(torch_folder, "openvino")
     program = (

@@ -194,6 +194,7 @@ def test_starting_is_counted_for_compiling_alone_and_kept() -> None:
 # ---- windows at once
 
 
+@pytest.mark.slow
 def test_windows_go_together_where_calls_are_dear_and_not_where_they_are_not() -> None:
     together = decide(lambda way, threads: Timed(CARD, 0.2, 0.0))
     assert together.batch == BATCHES[-1]
@@ -201,6 +202,7 @@ def test_windows_go_together_where_calls_are_dear_and_not_where_they_are_not() -
     assert {m.way.batch for m in together.measurements} == set(BATCHES)
 
 
+@pytest.mark.slow
 def test_windows_stay_alone_where_nothing_is_gained() -> None:
     alone = decide(lambda way, threads: Timed(CARD, 0.0, 0.2))
     assert alone.batch == 1

@@ -147,7 +147,7 @@ def test_a_window_of_any_shape_anywhere_gives_the_map_of_the_whole_within_one_st
     np.testing.assert_array_equal(again.probability, converted.predict_inside(window, HALO).probability)
 
 
-@pytest.mark.parametrize("channels", [2, 8])
+@pytest.mark.parametrize("channels", [2, pytest.param(8, marks=pytest.mark.slow)])
 def test_the_map_is_that_of_torch_with_the_network_as_it_was_learned(tmp_path: Path, channels: int) -> None:
     """What the bundle computes and the plain network's probability part by a step of 1/255 at most."""
     net = contrasty_unet(channels)
