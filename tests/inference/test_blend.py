@@ -106,6 +106,7 @@ def test_the_map_is_the_blend_of_all_windows_whatever_the_blocks_and_runs(
             np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_windows_that_are_unsure_are_looked_at_in_eight_ways_and_weigh_the_same(
     ref: SlideRef, model: str, new_folder: NewFolder
 ) -> None:

@@ -84,6 +84,7 @@ def ref(tmp_path_factory: pytest.TempPathFactory) -> SlideRef:
     return make_slide(tmp_path_factory.mktemp("slide") / "slide.tif", 1800, 1600)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_again_and_again_ends_in_the_bytes_of_one_left_alone(
     ref: SlideRef, tmp_path: Path
 ) -> None:

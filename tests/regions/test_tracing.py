@@ -56,6 +56,7 @@ def fed(source: ArrayMap, tracer: Tracer, order: NDArray[np.intp], until: int) -
     data=st.data(),
 )
 @settings(max_examples=60, deadline=None)
+@pytest.mark.slow
 def test_any_order_gives_the_bytes_of_the_plain_way(
     seed: int, block: int, factor: int, scale: int, downsample: float, min_hole: float, kept: int, data: st.DataObject
 ) -> None:
