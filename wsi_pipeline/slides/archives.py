@@ -9,7 +9,9 @@ from __future__ import annotations
 import io
 import struct
 import zipfile
-from typing import IO, Any
+from typing import IO
+
+from wsi_pipeline.slides.ranged import RangedFile
 
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 _ENCRYPTED = 1
@@ -47,36 +49,17 @@ def stored_at(archive: IO[bytes], member: str) -> tuple[int, int] | None:
     return found.header_offset + _LOCAL_HEADER.size + name + extra, found.file_size
 
 
-class Window(io.RawIOBase):
+class Window(RangedFile):
     """A part of a file, to be read as if it were one; closes the file with itself."""
 
     def __init__(self, file: IO[bytes] | io.RawIOBase, start: int, size: int) -> None:
+        super().__init__(size)
         self._file = file
         self._start = start
-        self._size = size
-        self._at = 0
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer).cast("B")
-        count = max(0, min(len(view), self._size - self._at))
-        self._file.seek(self._start + self._at)
-        data = self._file.read(count) or b""
-        view[: len(data)] = data
-        self._at += len(data)
-        return len(data)
+    def _bytes(self, start: int, end: int) -> bytes:
+        self._file.seek(self._start + start)
+        return self._file.read(end - start) or b""
 
     def close(self) -> None:
         self._file.close()

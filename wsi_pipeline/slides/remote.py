@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import logging
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
+
+from wsi_pipeline.slides.ranged import RangedFile
 
 logger = logging.getLogger(__name__)
 
@@ -192,37 +193,15 @@ def _blocks_of(file: RemoteFile) -> _Blocks:
     return blocks
 
 
-class HeaderFile(io.RawIOBase):
+class HeaderFile(RangedFile):
     """A remote file to be read here and there: blocks come once, those that lie beside each other in one request."""
 
     def __init__(self, file: RemoteFile) -> None:
+        super().__init__(file.size)
         self._file = file
-        self._at = 0
         self._blocks = _blocks_of(file)
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._file.size}[whence]
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer).cast("B")
-        data = self._bytes(self._at, min(self._at + len(view), self._file.size))
-        view[: len(data)] = data
-        self._at += len(data)
-        return len(data)
-
     def _bytes(self, start: int, end: int) -> bytes:
-        if start >= end:
-            return b""
         first, last = start // BLOCK, (end - 1) // BLOCK
         found = self._blocks.get(self._file, first, last)
         return found[start - first * BLOCK : end - first * BLOCK]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -58,68 +59,61 @@ def finish_slide(
     SlideError, StoreError
         The slide, its map or its folder cannot be used, or its polygons defeat the geometry library.
     """
+    with _one_error(prepared.ref.slide_id):
+        slide_id = prepared.ref.slide_id
+        names = [spec.name for spec in card.foreground]
+        regions = extract_regions(
+            store,
+            names,
+            config.regions,
+            mpp=prepared.mpp,
+            run_id=run_id,
+            slide_id=slide_id,
+            model_id=card.model_id,
+            tracer=tracer,
+        )
+        strangeness = None
+        if card.appearance is not None or gauge is not None:
+            with open_slide(prepared.ref, content=prepared.content) as slide:
+                strangeness = strange_tiles(
+                    slide,
+                    prepared.tissue,
+                    card,
+                    gauge,
+                    config.review,
+                    downsample=prepared.downsample,
+                    map_downsample=store.downsample,
+                )
+        tiles = review_tiles(
+            store,
+            prepared.tissue,
+            names,
+            config.review,
+            threshold=config.regions.threshold,
+            mpp=prepared.mpp,
+            slide_id=slide_id,
+            exclusive=card.activation == "softmax",
+            strangeness=strangeness,
+        )
+        regions = with_strangeness(regions, tiles)
+        write_geojson(folder.regions, regions, card.colors)
+        write_tiles(folder.tiles, tiles)
+        with open_slide(prepared.ref, content=prepared.content) as slide:
+            write_overview(folder.overview, slide, prepared.tissue, regions, card.colors)
+        summary = summarise(prepared, store.blocks, regions, tiles, names, run_id)
+        summary["tiles_key"] = tiles_key(config)
+        write_json(folder.summary, summary)
+        return summary
+
+
+@contextmanager
+def _one_error(slide_id: str) -> Iterator[None]:
     try:
-        return _finish(prepared, store, tracer, config, card, run_id, folder, gauge)
+        yield
     except (shapely.errors.ShapelyError, ArithmeticError, MemoryError, ValueError, OSError) as error:
         if isinstance(error, WsiError):
             raise
-        raise StoreError(f"{prepared.ref.slide_id}: its regions cannot be made: {error}") from error
-
-
-def _finish(
-    prepared: PreparedSlide,
-    store: PredictionStore,
-    tracer: Tracer,
-    config: Config,
-    card: ModelCard,
-    run_id: str,
-    folder: SlideDir,
-    gauge: Gauge | None,
-) -> dict[str, Any]:
-    slide_id = prepared.ref.slide_id
-    names = [spec.name for spec in card.foreground]
-    regions = extract_regions(
-        store,
-        names,
-        config.regions,
-        mpp=prepared.mpp,
-        run_id=run_id,
-        slide_id=slide_id,
-        model_id=card.model_id,
-        tracer=tracer,
-    )
-    strangeness = None
-    if card.appearance is not None or gauge is not None:
-        with open_slide(prepared.ref, content=prepared.content) as slide:
-            strangeness = strange_tiles(
-                slide,
-                prepared.tissue,
-                card,
-                gauge,
-                config.review,
-                downsample=prepared.downsample,
-                map_downsample=store.downsample,
-            )
-    tiles = review_tiles(
-        store,
-        prepared.tissue,
-        names,
-        config.review,
-        threshold=config.regions.threshold,
-        mpp=prepared.mpp,
-        slide_id=slide_id,
-        exclusive=card.activation == "softmax",
-        strangeness=strangeness,
-    )
-    regions = with_strangeness(regions, tiles)
-    write_geojson(folder.regions, regions, card.colors)
-    write_tiles(folder.tiles, tiles)
-    with open_slide(prepared.ref, content=prepared.content) as slide:
-        write_overview(folder.overview, slide, prepared.tissue, regions, card.colors)
-    summary = summarise(prepared, store.blocks, regions, tiles, names, run_id)
-    summary["tiles_key"] = tiles_key(config)
-    write_json(folder.summary, summary)
-    return summary
+        raise StoreError(f"{slide_id}: its regions cannot be made: {error}") from error
 
 
 def summarise(
