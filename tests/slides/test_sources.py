@@ -163,3 +163,27 @@ def test_a_fingerprint_is_that_of_the_bytes_not_of_the_place(tmp_path: Path) -> 
     )
     assert first == copy
     assert first != second
+
+
+@pytest.mark.parametrize("etag", [None, '"1"'])
+def test_the_samples_of_a_version_are_fetched_once_and_those_of_another_anew(
+    folder: Path, served: Served, etag: str | None
+) -> None:
+    url = f"{served.url}/a.tif"
+    here = ByteSource(str(folder / "a.tif"))
+    served.etag = etag
+    found, sent = [], []
+    for _ in range(3):
+        source, before = ByteSource(url), served.sent
+        found.append(source.fingerprint())
+        sent.append(served.sent - before)
+        source.close()
+    assert found == 3 * [here.fingerprint()]
+    here.close()
+    # Without a version nobody knows whether it is the same.
+    assert [count > 0 for count in sent] == ([True, False, False] if etag else 3 * [True])
+    served.etag = '"2"'
+    source, before = ByteSource(url), served.sent
+    assert source.fingerprint() == found[0]
+    source.close()
+    assert served.sent > before

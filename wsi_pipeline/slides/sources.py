@@ -20,6 +20,11 @@ COMPRESSED = (
 )
 # Bytes of each sample of a fingerprint.
 SAMPLE = 64 * 1024
+# Fingerprints that a process keeps of files elsewhere.
+MOST_SAMPLED = 1000
+
+_sampled: dict[tuple[str, str, int, int], str] = {}
+"""By address, version, start and length."""
 
 
 class ByteSource:
@@ -119,7 +124,22 @@ class ByteSource:
         return self._remote.changed() if self._remote is not None else file_changed(self._local, self._opened)
 
     def fingerprint(self) -> str:
-        """A digest of the length and of three samples of the bytes: for finding copies, not for proving identity."""
+        """A digest of the length and of three samples of the bytes: for finding copies, not for proving identity.
+
+        Of a file elsewhere whose store names versions, the samples are fetched once by a process.
+        """
+        remote = self._remote
+        if remote is None or remote.version is None:
+            return self._sampled()
+        key = (remote.uri, remote.version, self._start, self.size)
+        found = _sampled.get(key)
+        if found is None:
+            if len(_sampled) >= MOST_SAMPLED:
+                _sampled.clear()
+            found = _sampled[key] = self._sampled()
+        return found
+
+    def _sampled(self) -> str:
         starts = sorted({0, max(0, self.size // 2 - SAMPLE // 2), max(0, self.size - SAMPLE)})
         digest = hashlib.sha256(str(self.size).encode())
         for data in self.ranges([(start, min(SAMPLE, self.size - start)) for start in starts]):
