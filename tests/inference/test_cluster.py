@@ -96,9 +96,8 @@ def where(seconds: float) -> int:
     return os.getpid()
 
 
-def test_processes_start_while_the_client_goes_on_and_all_of_them_work() -> None:
+def test_all_processes_work() -> None:
     with connect(None, 2) as cluster:
-        # Before any of them is there.
         assert cluster.slots(gpu=False, parallel=False) == 2 * SLOTS
         tasks = cluster.tasks(gpu=False)
         pids: set[int] = set()
@@ -113,7 +112,7 @@ def test_processes_start_while_the_client_goes_on_and_all_of_them_work() -> None
         assert cluster.units(gpu=False) == 1
 
 
-def test_a_cluster_that_is_left_before_its_processes_are_there_ends() -> None:
+def test_a_cluster_that_is_left_at_once_ends_its_processes() -> None:
     with connect(None, 2):
         pass
     assert not [p for p in psutil.Process().children(recursive=True) if "spawn_main" in " ".join(p.cmdline())]

@@ -102,20 +102,13 @@ class DaskTasks:
 
 @dataclass(frozen=True, slots=True)
 class DaskCluster:
-    """See `Cluster`.
-
-    Attributes
-    ----------
-    coming
-        Tasks at once that there will be room for, where workers were ordered that need not be there yet.
-    """
+    """See `Cluster`."""
 
     client: Client
     threads: int | None
     elsewhere: bool = False
     in_process: bool = False
     patience_s: float | None = None
-    coming: int = 1
 
     def units(self, *, gpu: bool) -> int:
         if not self.elsewhere:
@@ -129,8 +122,7 @@ class DaskCluster:
         workers = self._workers()
         if gpu and self.has_gpus:
             return max(1, int(sum(w["resources"].get(GPU, 0) for w in workers)))
-        there = sum(int(w["nthreads"]) if parallel else min(SLOTS, int(w["nthreads"])) for w in workers)
-        return max(self.coming, there)
+        return max(1, sum(int(w["nthreads"]) if parallel else min(SLOTS, int(w["nthreads"])) for w in workers))
 
     @property
     def has_gpus(self) -> bool:
@@ -284,8 +276,8 @@ def existing(scheduler: str) -> Iterator[DaskCluster]:
 def local(workers: int | None) -> Iterator[DaskCluster]:
     """Worker processes of this machine, its cores shared among them; None: threads of this process."""
     settings: dict[str, Any] = {
-        # Processes are ordered below, and not waited for.
-        "n_workers": 1 if workers is None else 0,
+        # Waited for: one that cannot start is told at once.
+        "n_workers": workers or 1,
         "threads_per_worker": max(SLOTS, min(MOST_THREADS, available_cores())) if workers is None else SLOTS,
         "processes": workers is not None,
         # Memory is bounded by blocks; dask's own limits would pause or kill workers for what other programs use.
@@ -306,13 +298,8 @@ def local(workers: int | None) -> Iterator[DaskCluster]:
         # Without bokeh there is nothing to see.
         if importlib.util.find_spec("bokeh") is not None:
             logger.info("dask dashboard at http://%s:%d/status", LOOPBACK, urlsplit(cluster.dashboard_link).port)
-        if workers is None:
-            yield DaskCluster(client, None, in_process=True, patience_s=WORKERS_S)
-            return
-        # A process takes a second to start, in which this one opens the first slide and the model.
-        cluster.scale(workers)
-        threads = max(1, available_cores() // workers)
-        yield DaskCluster(client, threads, patience_s=WORKERS_S, coming=SLOTS * workers)
+        threads = None if workers is None else max(1, available_cores() // workers)
+        yield DaskCluster(client, threads, in_process=workers is None, patience_s=WORKERS_S)
 
 
 def _started(settings: Mapping[str, Any]) -> LocalCluster:
