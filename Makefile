@@ -50,7 +50,7 @@ format: venv ## rewrite to the project's format
 bench: venv ## what reading, regions, GeoJSON and QuPath files take, beside their limits and peers
 	$(BIN)/python -m benchmarks.run
 
-bench-long: venv ## the same at 16,384 px: above 130,000 regions
+bench-long: venv ## the large cases: 130,000 regions, 100,000 px, a million blocks by extrapolation
 	$(BIN)/python -m benchmarks.run --long
 
 # The last line that paquo prints is where it put QuPath; pipefail, so that a download that failed is a failure here.

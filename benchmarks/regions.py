@@ -29,10 +29,10 @@ BLOCK = 2048
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=4096)
-    parser.add_argument("--long", action="store_true", help="16,384 px: above 130,000 regions")
+    parser.add_argument("--long", action="store_true", help="18,944 px: above 130,000 regions")
     parser.add_argument("--threshold", type=float, default=0.5)
     options = parser.parse_args()
-    size = 16_384 if options.long else options.size
+    size = 18_944 if options.long else options.size
     with tempfile.TemporaryDirectory() as folder:
         store = noisy_store(Path(folder) / "prediction.zarr", size)
         settings = Regions(
