@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 
 from tests.stages.made import files_of, record_of, run_of, small_slide, write_config
-from wsi_pipeline.cohort import load_cohort
+from wsi_pipeline.cohort import load_cohort, slide_id_of
 from wsi_pipeline.config import load_config
 from wsi_pipeline.errors import ConfigError
 from wsi_pipeline.files import read_json
 from wsi_pipeline.stages.collect import collect_run
 from wsi_pipeline.stages.handout import hand_out_run
+from wsi_pipeline.stages.moved import refuse_moved
 from wsi_pipeline.stages.predict import predict_cohort
+from wsi_pipeline.stages.state import RunRecord, SlideRecord
 
 NATIVE = {"backend": "native"}
 
@@ -81,3 +83,22 @@ def test_a_slide_that_is_added_or_taken_out_was_not_moved(tmp_path: Path) -> Non
     second = small_slide(tmp_path / "2.tif", width=500, height=400, seed=4)
     for slides in ([first], [first, second], [second]):
         assert predict_cohort(load_config(write_config(tmp_path, slides))).done == len(slides)
+
+
+def test_many_slides_of_one_name_that_were_moved_are_found_by_their_folders(tmp_path: Path) -> None:
+    for number in range(200):
+        (tmp_path / "now" / f"p{number}").mkdir(parents=True)
+        (tmp_path / "now" / f"p{number}" / "slide.tif").touch()
+    path = write_config(tmp_path, ["now/*/slide.tif"])
+    cohort = load_cohort(load_config(path))
+    before = [ref.uri.replace(f"{tmp_path}/now", f"{tmp_path}/before") for ref in cohort.slides]
+    record = RunRecord(
+        run_id="r", config={}, versions={}, model={}, runtime={},
+        slides={slide_id_of(uri): SlideRecord(state="done", uri=uri, name="slide.tif") for uri in before},
+    )  # fmt: skip
+    run = run_of(path)
+    run.root.mkdir()
+    record.write(run.run_json)
+    with pytest.raises(ConfigError) as refused:
+        refuse_moved(run, load_config(path), cohort)
+    assert f'{{"{tmp_path}/before": "{tmp_path}/now"}}' in str(refused.value)

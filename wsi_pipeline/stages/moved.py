@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from wsi_pipeline.cohort import Cohort, SlideRef, slide_id_of
@@ -31,13 +30,17 @@ def refuse_moved(run: RunDir, config: Config, cohort: Cohort) -> None:
         return
     known = dict(_known(run))
     here = {ref.slide_id for ref in cohort.slides}
-    gone = {slide_id: uri for slide_id, uri in known.items() if slide_id not in here}
+    # By each end of the path, since thousands may have been moved, and all may have one name.
+    gone: dict[str, str] = {}
+    for slide_id, uri in known.items():
+        if slide_id not in here:
+            gone |= dict.fromkeys(_ends(uri), uri)
     pairs = [
-        (uri, ref)
+        (gone[end], ref)
         for ref in cohort.slides
         if ref.slide_id not in known and ref.slide_id == slide_id_of(ref.uri)
-        for uri in gone.values()
-        if PurePosixPath(uri).name == ref.name
+        for end in [next((end for end in _ends(ref.uri) if end in gone), None)]
+        if end is not None
     ]
     if not pairs:
         return
@@ -65,6 +68,12 @@ def _of_run(run: RunDir) -> list[tuple[str, str]]:
     if not run.run_json.exists():
         return []
     return [(slide_id, slide.uri) for slide_id, slide in read_run(run.run_json).slides.items()]
+
+
+def _ends(uri: str) -> list[str]:
+    """Its last parts, from all of them to the name alone."""
+    parts = uri.split("/")
+    return ["/".join(parts[first:]) for first in range(len(parts))]
 
 
 def _in_common(uri: str, ref: SlideRef) -> int:
