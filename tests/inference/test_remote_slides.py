@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import numpy as np
 import pytest
 import tifffile
@@ -31,7 +30,6 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> SlideRef:
 def served(here: SlideRef) -> Iterator[Served]:
     with serving(Path(here.uri).parent) as server:
         yield server
-        fsspec.get_filesystem_class("http").clear_instance_cache()
 
 
 def test_the_map_is_the_same_and_each_tile_is_fetched_about_once(

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import fsspec
+
 
 @dataclass
 class Served:
@@ -125,6 +127,8 @@ def serving(folder: Path) -> Iterator[Served]:
     try:
         yield served
     finally:
+        # Connections that fsspec keeps open would be reported as leaks when they are collected.
+        fsspec.get_filesystem_class("http").clear_instance_cache()
         over.set()
         server.shutdown()
         thread.join()

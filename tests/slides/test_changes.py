@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import fsspec
 import pytest
 
 from tests.slides.make import texture, write_slide
@@ -78,7 +77,6 @@ def served(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     monkeypatch.setattr(remote_module, "PAUSES", (0.0,))
     with serving(folder) as server:
         yield server
-        fsspec.get_filesystem_class("http").clear_instance_cache()
 
 
 def test_another_object_is_noticed(folder: Path, served: Served) -> None:

@@ -43,7 +43,6 @@ def served(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     monkeypatch.setattr(remote_module, "PAUSES", (0.0, 0.0))
     with serving(folder) as server:
         yield server
-        fsspec.get_filesystem_class("http").clear_instance_cache()
 
 
 def impatient(patch: pytest.MonkeyPatch, pauses: int) -> None:

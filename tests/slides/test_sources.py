@@ -41,8 +41,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def served(folder: Path) -> Iterator[Served]:
     with serving(folder) as server:
         yield server
-        # Connections that fsspec keeps open would be reported as leaks when they are collected.
-        fsspec.get_filesystem_class("http").clear_instance_cache()
 
 
 def remote(uri: str) -> SlideRef:

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import fsspec
 import pytest
 import tifffile
 
@@ -50,7 +49,6 @@ def served(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     monkeypatch.setattr(remote, "PAUSES", (0.0, 0.0))
     with serving(folder) as server:
         yield server
-        fsspec.get_filesystem_class("http").clear_instance_cache()
 
 
 @pytest.mark.parametrize(

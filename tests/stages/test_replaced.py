@@ -29,15 +29,21 @@ def predicted(config: Path) -> dict[str, bytes]:
     return files_of(run_of(config))
 
 
-def test_a_slide_that_was_replaced_after_it_was_done_is_predicted_anew(
-    slides: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    path = tmp_path / "a.tif"
-    config = write_config(tmp_path, [path])
+def begun(slides: tuple[Path, Path], folder: Path) -> tuple[Path, Path, dict[str, bytes]]:
+    """Configuration and path of the first slide, to be predicted, and the files of a run on the second one there."""
+    path = folder / "a.tif"
+    config = write_config(folder, [path])
     shutil.copy(slides[1], path)
     expected = predicted(config)
     shutil.rmtree(run_of(config).root)
     shutil.copy(slides[0], path)
+    return config, path, expected
+
+
+def test_a_slide_that_was_replaced_after_it_was_done_is_predicted_anew(
+    slides: tuple[Path, Path], tmp_path: Path
+) -> None:
+    config, path, expected = begun(slides, tmp_path)
     first = predicted(config)
     assert predicted(config) == first
     # The date of a copy is another one, and nothing is done again.
@@ -48,12 +54,7 @@ def test_a_slide_that_was_replaced_after_it_was_done_is_predicted_anew(
 
 
 def test_a_killed_run_does_not_go_on_with_another_file(slides: tuple[Path, Path], tmp_path: Path) -> None:
-    path = tmp_path / "a.tif"
-    config = write_config(tmp_path, [path])
-    shutil.copy(slides[1], path)
-    expected = predicted(config)
-    shutil.rmtree(run_of(config).root)
-    shutil.copy(slides[0], path)
+    config, path, expected = begun(slides, tmp_path)
     predicted(config)
     (slide_id,) = record_of(config)["slides"]
     folder = run_of(config).slide(slide_id)
